@@ -1,0 +1,120 @@
+# Slipway, from a clone to a served model. `make` lists what there is; nothing here asks a question.
+
+MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.DEFAULT_GOAL := help
+
+## the contract of the model to work on
+PROJECT ?= project.yaml
+## the Python that .venv is made of: 3.11, 3.12 or 3.13
+PYTHON ?= python3
+## the build of torch: cpu, cuda, or auto: by whether a GPU is visible
+TORCH ?= auto
+## what `make test` runs
+TESTS ?= $(wildcard $(addprefix tests/,unit contract charts local cluster))
+## more options for the command or for pytest, for example ARGS="-n 2"
+ARGS ?=
+## `make lock UPGRADE=1` also moves versions that requirements/*.in leave open
+UPGRADE ?=
+
+export PYTHON TORCH UPGRADE
+# Nothing phones home. The code sets these too; here they also cover tools run by hand.
+export RAY_USAGE_STATS_ENABLED := 0
+export MLFLOW_DISABLE_TELEMETRY := true
+export GX_ANALYTICS_ENABLED := false
+export DO_NOT_TRACK := 1
+
+# Bytecode is written, even where the environment forbids it: every step and worker is a process of its own
+# and imports twice as fast the second time. (Compiling all at install would cost a minute; this, nothing.)
+unexport PYTHONDONTWRITEBYTECODE
+
+# Stamps: a second call is instant. Their names hold the choices, so that another choice sets up anew.
+tools := .venv/.tools-$(subst /,_,$(PYTHON))
+ready := .venv/.ready-$(subst /,_,$(PYTHON))-$(TORCH)
+ready_dev := $(ready)-dev
+slipway := .venv/bin/slipway
+
+##@ Lifecycle
+
+.PHONY: demo serve score report data compile
+demo: $(ready) ## The whole lifecycle on this machine: data to a served, monitored model
+	$(slipway) demo --project $(PROJECT) $(ARGS)
+
+serve: $(ready) ## Serve the champion on loopback
+	$(slipway) serve --project $(PROJECT) $(ARGS)
+
+score: $(ready) ## Score a batch with the champion
+	$(slipway) score --project $(PROJECT) $(ARGS)
+
+report: $(ready) ## Print where the report of the last run is
+	$(slipway) report --path --project $(PROJECT) $(ARGS)
+
+data: $(ready) ## List the data versions
+	$(slipway) data list --project $(PROJECT) $(ARGS)
+
+compile: $(ready) ## Compile the pipelines to the YAML that a KFP cluster runs
+	$(slipway) compile --project $(PROJECT) $(ARGS)
+
+##@ Development
+
+.PHONY: setup test lint format verify lock lock-check
+setup: $(ready_dev) ## Make .venv with everything in it; the other targets do so when they need it
+
+test: $(ready_dev) ## Run the tests, and say which were skipped and why
+	$(if $(TESTS),.venv/bin/python -m pytest -rs $(ARGS) $(TESTS),@echo "no tests yet: tests/unit and its neighbours do not exist")
+
+lint: $(ready_dev) ## Check style, format and types
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+format: $(ready_dev) ## Mend style and format
+	.venv/bin/ruff check --fix --exit-zero --quiet .
+	.venv/bin/ruff format .
+
+verify: $(ready_dev) compile lock-check ## Regenerate what is generated; the tree must be clean afterwards
+	@test -z "$$(git status --porcelain)" || { git status --short; \
+	  echo "Generated files differ from what is committed: look at the files above and commit them."; exit 1; }
+
+lock: $(tools) ## Resolve requirements/*.lock anew from requirements/*.in, the one place for versions
+	@make/lock.sh
+
+lock-check: $(ready) ## Check, offline, that the locks satisfy requirements/*.in
+	.venv/bin/python make/lock_check.py
+
+##@ Measuring
+
+.PHONY: bench-lifecycle bench-scale
+bench-lifecycle: $(ready) ## Time the lifecycle beside its peers
+	.venv/bin/python -m benchmarks.lifecycle $(ARGS)
+
+bench-scale: $(ready) ## Measure growth with rows and with requests
+	.venv/bin/python -m benchmarks.scale $(ARGS)
+
+##@ Housekeeping
+
+.PHONY: help clean distclean
+help: ## Show this text
+	@awk -f make/help.awk $(firstword $(MAKEFILE_LIST))
+
+clean: ## Remove .slipway (runs, models and data versions of this machine) and caches
+	rm -rf .slipway .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
+
+distclean: clean ## Also remove .venv
+	rm -rf .venv
+
+$(tools): requirements/uv.txt
+	@make/setup.sh tools
+	@touch $@
+
+$(ready): $(tools) pyproject.toml make/setup.sh requirements/base.lock requirements/cuda.lock requirements/cpu.lock
+	@make/setup.sh runtime
+	@touch $@
+
+$(ready_dev): $(ready) requirements/dev.lock
+	@make/setup.sh dev
+	@touch $@

@@ -1,0 +1,52 @@
+"""Do the locks satisfy the .in files, and one another? Reads files only; `make lock` mends."""
+
+import re
+import sys
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+FOLDER = Path(__file__).parent.parent / "requirements"
+LOCKS = {
+    "uv.in": "uv.txt",
+    "base.in": "base.lock",
+    "cuda.in": "cuda.lock",
+    "cpu.in": "cpu.lock",
+    "dev.in": "dev.lock",
+}
+
+
+def lines(name: str) -> list[str]:
+    text = (FOLDER / name).read_text().replace("\\\n", "")
+    text = re.sub(r"(^|\s+)#.*", "", text, flags=re.M)
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def problems() -> list[str]:
+    found = []
+    first: dict[str, set[str]] = {}  # what the first lock that has a package says of it
+    for source, lock in LOCKS.items():
+        here: dict[str, set[str]] = {}  # one version for each marker
+        for line in lines(lock):
+            text, *hashes = line.split(" --hash=")
+            if not hashes:
+                found.append(f"{lock}: '{line}' has no hash")
+                continue
+            pin = Requirement(text)
+            version = str(pin.specifier).removeprefix("==")
+            here.setdefault(canonicalize_name(pin.name), set()).add(version)
+        for wanted in map(Requirement, lines(source)):
+            has = here.get(canonicalize_name(wanted.name), set())
+            if not has or not all(wanted.specifier.contains(v, prereleases=True) for v in has):
+                found.append(f"{source} asks for '{wanted}', {lock} has {sorted(has) or 'none'}")
+        for package, has in here.items():
+            other = first.setdefault(package, has)
+            if other != has:
+                found.append(f"{lock}: {package} {sorted(has)}, another lock has {sorted(other)}")
+    return found
+
+
+if __name__ == "__main__":
+    if found := problems():
+        sys.exit("\n".join([*found, "The locks do not match: run `make lock`."]))
