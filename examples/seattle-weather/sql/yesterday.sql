@@ -1,0 +1,1 @@
+select station, known_at, precipitation, temp_max, temp_min, wind, weather from observed

@@ -1,0 +1,1 @@
+select tailnum, known_at, built, seats, engines from aircraft

@@ -1,0 +1,6 @@
+"""The images that components run in, by role. `make compile` replaces them by digests."""
+
+from slipway import __version__
+
+DATA = f"slipway-data:{__version__}"
+TRAIN = f"slipway-train:{__version__}"
