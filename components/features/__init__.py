@@ -1,0 +1,1 @@
+"""Build the feature views and the training set, and fill the online store."""

@@ -1,0 +1,180 @@
+"""The model registry of one project: MLflow on its server, or on SQLite in the project's home.
+
+`MLFLOW_TRACKING_URI` names a server. MLflow takes seconds to import, so nothing here does before
+it must: a home without a registry has no champion, and says so at once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from slipway.files import new_folder
+from slipway.package import verify
+from slipway.project import Project
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import RegisteredModel
+
+CHAMPION = "champion"
+_SQLITE = "sqlite:///"
+_HISTORY = "history."
+_HISTORY_LENGTH = 50
+"""Changes of an alias that are kept: MLflow bounds the length of a tag."""
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The version that answers requests."""
+
+    version: str
+    folder: Path
+    """Its verified package, on this machine."""
+
+
+class Registry:
+    """Versions of the project's model, and the aliases that point at them."""
+
+    def __init__(self, project: Project) -> None:
+        self.name = project.contract.name
+        self.uri = project.home.tracking_uri
+        self._home = project.home
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        """MLflow's client of a store that is whole and knows the registered model."""
+        os.environ.update(
+            MLFLOW_DISABLE_TELEMETRY="true",
+            MLFLOW_LOGGING_LEVEL="WARNING",
+            MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false",
+        )
+        from mlflow import MlflowClient, MlflowException
+
+        if database := self._database:
+            _create_database(database)
+        client = MlflowClient(self.uri, self.uri)
+        if _registered(client, self.name) is None:
+            try:
+                client.create_registered_model(self.name)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+        return client
+
+    @cached_property
+    def experiment(self) -> str:
+        """The id of the project's MLflow experiment."""
+        from mlflow import MlflowException
+
+        # A server knows where its artifacts go.
+        root = self._home.artifacts.as_uri() if self._database else None
+        try:
+            return str(self.client.create_experiment(self.name, root))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        return str(self.client.get_experiment_by_name(self.name).experiment_id)
+
+    def version_of(self, alias: str) -> str | None:
+        """The version that `alias` points at."""
+        if self._database and not self._database.exists():
+            return None
+        model = self.client.get_registered_model(self.name)
+        version = model.aliases.get(alias)
+        return None if version is None else str(version)
+
+    def champion(self) -> Champion | None:
+        """The champion with its package, downloaded where it is not on this machine.
+
+        Raises `UserError` for a package that was altered.
+        """
+        version = self.version_of(CHAMPION)
+        return None if version is None else Champion(version, self.package(version))
+
+    def package(self, version: str) -> Path:
+        """The verified package of a version, downloaded once."""
+        from mlflow.artifacts import download_artifacts
+
+        source = self.client.get_model_version(self.name, version).source
+        if self._database:
+            folder = Path(download_artifacts(artifact_uri=source, tracking_uri=self.uri))
+        else:
+            folder = self._home.path / "packages" / self.name / version
+            if not folder.exists():
+                with new_folder(folder) as new:
+                    download_artifacts(
+                        artifact_uri=source, dst_path=str(new), tracking_uri=self.uri
+                    )
+        verify(folder)
+        return folder
+
+    def tag(self, version: str, key: str, value: str) -> None:
+        self.client.set_model_version_tag(self.name, version, key, value)
+
+    def set_alias(self, alias: str, version: str) -> None:
+        """Point `alias` at `version`, and note the change; nothing happens if it already does."""
+        if self.version_of(alias) == version:
+            return
+        entry = (datetime.now(UTC).isoformat(timespec="seconds"), version)
+        kept = [*self.history(alias), entry][-_HISTORY_LENGTH:]
+        self.client.set_registered_model_tag(self.name, _HISTORY + alias, json.dumps(kept))
+        self.client.set_registered_model_alias(self.name, alias, version)
+
+    def history(self, alias: str) -> list[tuple[str, str]]:
+        """When `alias` was pointed at which version: ISO time in UTC and version, oldest first."""
+        tags = self.client.get_registered_model(self.name).tags
+        return [
+            (moment, version) for moment, version in json.loads(tags.get(_HISTORY + alias, "[]"))
+        ]
+
+    @property
+    def _database(self) -> Path | None:
+        """The file of the embedded store; None where a server keeps it."""
+        return Path(self.uri.removeprefix(_SQLITE)) if self.uri.startswith(_SQLITE) else None
+
+
+def _registered(client: MlflowClient, name: str) -> RegisteredModel | None:
+    from mlflow import MlflowException
+
+    try:
+        return client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+    return None
+
+
+def _create_database(path: Path) -> None:
+    """Make MLflow's tables beside `path`, then rename: migrations that a kill cut short would
+    leave a file that MLflow can neither use nor repair."""
+    import sqlalchemy
+    from mlflow.store.db.utils import _initialize_tables
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (path.parent / f".{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if path.exists():
+            return
+        new = path.parent / f".{path.name}.new"
+        new.unlink(missing_ok=True)
+        engine = sqlalchemy.create_engine(_SQLITE + str(new))
+
+        # MLflow waits for the disk hundreds of times here; once, before the rename, is enough.
+        @sqlalchemy.event.listens_for(engine, "connect")
+        def without_waiting(
+            connection: sqlalchemy.engine.interfaces.DBAPIConnection, _: object
+        ) -> None:
+            connection.cursor().execute("pragma synchronous = off")
+
+        _initialize_tables(engine)
+        engine.dispose()
+        with new.open("rb+") as file:
+            os.fsync(file.fileno())
+        new.replace(path)
