@@ -1,0 +1,1 @@
+"""Look at the test window once: scores, intervals, comparisons, slices, gates."""
