@@ -9,21 +9,27 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-STEP_CODE = ("slipway", "components", "feature_repo")
+SHOWING = {"cli", "report"}
+
+
+def code_version() -> str:
+    """The version of the source that pipeline steps run; cached steps are keyed by it."""
+    return content_hash(("slipway", "components", "feature_repo"))
 
 
 @cache
-def code_version() -> str:
-    """12 hex digits over the source that pipeline steps run.
+def content_hash(packages: tuple[str, ...]) -> str:
+    """12 hex digits over the source of `packages`, but for the command line and the report.
 
     A hash of the content, not the commit: an edit that is not committed is another version, and a
-    commit that touches only the README is not. Cached steps are keyed by it.
+    commit that touches only the README is not.
     """
     digest = hashlib.sha256()
-    for package in STEP_CODE:
+    for package in packages:
         for file in sorted((ROOT / package).rglob("*")):
-            if file.suffix in {".py", ".j2", ".yaml"} and "cli" not in file.parts:
-                digest.update(file.relative_to(ROOT).as_posix().encode() + b"\0")
+            name = file.relative_to(ROOT)
+            if file.suffix in {".py", ".yaml"} and not SHOWING & set(name.parts):
+                digest.update(name.as_posix().encode() + b"\0")
                 digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
 

@@ -215,7 +215,7 @@ class Gate(Section):
 class Evaluation(Section):
     slices: tuple[str, ...] = ()
     """Request features, entities, or `month`, by which the test window is looked at."""
-    bootstrap: Positive = 500
+    bootstrap: Positive = 300
     """Resamples behind the 95 % intervals."""
 
 

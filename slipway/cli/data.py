@@ -1,0 +1,134 @@
+"""`slipway data`: the versions of the data, as others use DVC for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from slipway.cli._options import Group, json_option, project_option, table
+from slipway.data import DataStore, Manifest
+
+if TYPE_CHECKING:
+    from slipway.diff import TableDiff
+
+
+def _store(project: Path) -> DataStore:
+    from slipway.project import Project
+
+    return DataStore(Project.load(project).home.data_uri)
+
+
+@click.group(cls=Group)
+def data() -> None:
+    """List, show and compare data versions.
+
+    A VERSION is an id, the beginning of one, or `latest`.
+    """
+
+
+@data.command("list")
+@project_option
+@json_option
+def list_(project: Path, as_json: bool) -> None:
+    """List every data version, the oldest first."""
+    store = _store(project)
+    versions = store.list()
+    if as_json:
+        click.echo(json.dumps([manifest.to_json() for manifest in versions], indent=2))
+    elif versions:
+        click.echo(
+            table(
+                ("version", "created", "rows", "MB", "sources"),
+                [
+                    (
+                        manifest.id,
+                        manifest.created,
+                        sum(source.rows for source in manifest.sources),
+                        round(sum(source.bytes for source in manifest.sources) / 1e6, 2),
+                        ", ".join(source.name for source in manifest.sources),
+                    )
+                    for manifest in versions
+                ],
+            )
+        )
+    else:
+        click.echo(f"{store.base.uri} holds no data version yet; a run makes one.")
+
+
+@data.command()
+@click.argument("version", default="latest")
+@project_option
+@json_option
+def show(version: str, project: Path, as_json: bool) -> None:
+    """Show what a data version holds, and whence it came."""
+    manifest = _store(project).find(version)
+    if as_json:
+        click.echo(json.dumps(manifest.to_json(), indent=2))
+        return
+    click.echo(f"{manifest.id}, stored {manifest.created}")
+    for source in manifest.sources:
+        key = f", key {', '.join(source.key)}" if source.key else ""
+        click.echo(
+            f"\n{click.style(source.name, bold=True)}: {source.rows:,} rows{key}\n"
+            f"from {source.uri}\nsha256 {source.sha256}"
+        )
+        rows = [(column.name, column.type, column.nulls) for column in source.columns]
+        click.echo(table(("column", "type", "nulls"), rows))
+
+
+@data.command()
+@click.argument("old")
+@click.argument("new", default="latest")
+@project_option
+@json_option
+def diff(old: str, new: str, project: Path, as_json: bool) -> None:
+    """Show what changed from one data version to another: rows, schema, distributions."""
+    store = _store(project)
+    before, after = store.find(old), store.find(new)
+    found = store.diff(before.id, after.id)
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=2))
+        return
+    click.echo(f"{_title(before)} -> {_title(after)}")
+    for name in found.sources_added:
+        click.echo(f"\n{click.style(name, bold=True)}: a new source")
+    for name in found.sources_removed:
+        click.echo(f"\n{click.style(name, bold=True)}: a source no more")
+    for name, change in found.sources.items():
+        click.echo(f"\n{click.style(name, bold=True)}: {_summary(change)}")
+        if change and change.columns:
+            click.echo(_columns(change))
+
+
+def _title(manifest: Manifest) -> str:
+    return f"{manifest.id} ({manifest.created})"
+
+
+def _summary(change: TableDiff | None) -> str:
+    if change is None:
+        return "unchanged"
+    changed = "" if change.changed is None else f", {change.changed:,} changed"
+    matched = f"by {', '.join(change.key)}" if change.key else "whole rows compared"
+    lines = [
+        f"{change.rows[0]:,} -> {change.rows[1]:,} rows: {change.added:,} added, "
+        f"{change.removed:,} removed{changed} ({matched})"
+    ]
+    lines += [f"column {name} is new" for name in change.columns_added]
+    lines += [f"column {name} is gone" for name in change.columns_removed]
+    lines += [f"column {name} was {old}, is {new}" for name, old, new in change.types]
+    return "\n  ".join(lines)
+
+
+def _columns(change: TableDiff) -> str:
+    rows = []
+    for column in map(asdict, change.columns):
+        sides = [column["nulls"], column["mean"], column["min"], column["max"]]
+        rows.append((column["column"], column["cells"], *(side for pair in sides for side in pair)))
+    header = ["column", "cells"]
+    for what in ("nulls", "mean", "min", "max"):
+        header += [what, "->"]
+    return table(header, rows)
