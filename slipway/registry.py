@@ -9,11 +9,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slipway.files import new_folder
 from slipway.package import verify
@@ -55,31 +57,24 @@ class Registry:
             MLFLOW_LOGGING_LEVEL="WARNING",
             MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false",
         )
-        from mlflow import MlflowClient, MlflowException
+        from mlflow import MlflowClient
 
         if database := self._database:
             _create_database(database)
         client = MlflowClient(self.uri, self.uri)
         if _registered(client, self.name) is None:
-            try:
+            with _unless_exists():
                 client.create_registered_model(self.name)
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
         return client
 
     @cached_property
     def experiment(self) -> str:
         """The id of the project's MLflow experiment."""
-        from mlflow import MlflowException
-
-        # A server knows where its artifacts go.
-        root = self._home.artifacts.as_uri() if self._database else None
-        try:
-            return str(self.client.create_experiment(self.name, root))
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
+        if self.client.get_experiment_by_name(self.name) is None:
+            # A server knows where its artifacts go.
+            root = self._home.artifacts.as_uri() if self._database else None
+            with _unless_exists():
+                self.client.create_experiment(self.name, root)
         return str(self.client.get_experiment_by_name(self.name).experiment_id)
 
     def version_of(self, alias: str) -> str | None:
@@ -122,22 +117,35 @@ class Registry:
         """Point `alias` at `version`, and note the change; nothing happens if it already does."""
         if self.version_of(alias) == version:
             return
-        entry = (datetime.now(UTC).isoformat(timespec="seconds"), version)
-        kept = [*self.history(alias), entry][-_HISTORY_LENGTH:]
-        self.client.set_registered_model_tag(self.name, _HISTORY + alias, json.dumps(kept))
+        history = self.history(alias)
+        # The note comes first: a kill in between is mended by the same call again.
+        if not history or history[-1][1] != version:
+            history.append((datetime.now(UTC).isoformat(timespec="seconds"), version))
+            noted = json.dumps(history[-_HISTORY_LENGTH:])
+            self.client.set_registered_model_tag(self.name, _HISTORY + alias, noted)
         self.client.set_registered_model_alias(self.name, alias, version)
 
     def history(self, alias: str) -> list[tuple[str, str]]:
         """When `alias` was pointed at which version: ISO time in UTC and version, oldest first."""
         tags = self.client.get_registered_model(self.name).tags
-        return [
-            (moment, version) for moment, version in json.loads(tags.get(_HISTORY + alias, "[]"))
-        ]
+        return [(at, version) for at, version in json.loads(tags.get(_HISTORY + alias, "[]"))]
 
     @property
     def _database(self) -> Path | None:
         """The file of the embedded store; None where a server keeps it."""
         return Path(self.uri.removeprefix(_SQLITE)) if self.uri.startswith(_SQLITE) else None
+
+
+@contextmanager
+def _unless_exists() -> Iterator[None]:
+    """Another process that was faster is as good."""
+    from mlflow import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
 
 
 def _registered(client: MlflowClient, name: str) -> RegisteredModel | None:
@@ -168,10 +176,8 @@ def _create_database(path: Path) -> None:
 
         # MLflow waits for the disk hundreds of times here; once, before the rename, is enough.
         @sqlalchemy.event.listens_for(engine, "connect")
-        def without_waiting(
-            connection: sqlalchemy.engine.interfaces.DBAPIConnection, _: object
-        ) -> None:
-            connection.cursor().execute("pragma synchronous = off")
+        def without_waiting(connection: Any, _: object) -> None:
+            connection.execute("pragma synchronous = off")
 
         _initialize_tables(engine)
         engine.dispose()

@@ -1,0 +1,1 @@
+"""Package the candidate, prove that it serves, and register it."""

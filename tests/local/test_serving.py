@@ -1,0 +1,591 @@
+"""What a client gets from the running endpoint: right answers, or one clear sentence."""
+
+import asyncio
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from small_model import write_package
+
+from feature_repo.build import build
+from feature_repo.materialize import materialize
+from serving.endpoint import serving
+from serving.metrics import Metrics
+from serving.online import OnlineFeatures
+from serving.replay import offline_rows, replay
+from serving.transformer import Transformer
+from slipway import names
+from slipway.data import DataStore, SourceData
+from slipway.errors import UserError
+from slipway.files import read_json, write_json
+from slipway.package import Model, digest, seal
+from slipway.project import Project
+from slipway.schema import RequestError, request_schema
+from slipway.sources import read_source
+
+ROOT = Path(__file__).parents[2]
+MOMENT = datetime(2013, 11, 15, 17, tzinfo=UTC)
+NAME = "flight-delay"
+PREDICT, INFER = f"/v1/models/{NAME}:predict", f"/v2/models/{NAME}/infer"
+ROW = {
+    "carrier": "UA",
+    "origin": "EWR",
+    "dest": "IAH",
+    "tailnum": "N14228",
+    "scheduled_at": "2013-11-15T14:00:00-05:00",
+    "distance": 1400,
+}
+pytestmark = pytest.mark.local
+
+
+@dataclass(frozen=True)
+class Flights:
+    """The real flights, built into features, and a model of them."""
+
+    project: Project
+    version: str
+    training_set: Path
+    package: Path
+    store: Path
+    """The online store as of `MOMENT`."""
+
+    @property
+    def views(self):
+        return self.project.contract.views
+
+    def asked_after(self, moment, rows):
+        table = pq.read_table(self.training_set / "training_set.parquet")
+        asked = table[self.project.contract.target.event_timestamp]
+        later = table.filter(pc.and_(pc.greater_equal(asked, moment), pc.less(asked, moment + DAY)))
+        return later.take(np.linspace(0, len(later) - 1, rows).astype(int))
+
+
+DAY = timedelta(hours=24)
+
+
+@pytest.fixture(scope="module")
+def flights(tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLIPWAY_HOME", str(home))
+        project = Project.load(ROOT / "project.yaml")
+        contract = project.contract
+        data = DataStore(project.home.data_uri)
+        manifest, _ = data.write(
+            {
+                name: SourceData(
+                    read_source(name, source, project.root, contract.timezone), source.uri
+                )
+                for name, source in contract.sources.items()
+            }
+        )
+        built = build(project, data, manifest.id, contract.resolve_as_of())
+        training_set = home / "training_set"
+        training_set.mkdir()
+        built.fetch_training_set(training_set / "training_set.parquet")
+        rows = pq.read_table(
+            training_set / "training_set.parquet", filters=[("window", "=", "train")]
+        )
+        some = rows.take(np.arange(0, len(rows), 8))
+        write_package(home / "package", contract, some)
+        shutil.copy(project.path, home / "package" / "contract.yaml")
+        seal(home / "package")
+        materialize(project, built.id, MOMENT, home / "store")
+        yield Flights(project, built.id, training_set, home / "package", home / "store")
+
+
+@pytest.fixture(scope="module")
+def endpoint(flights, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("endpoint")
+    with serving(NAME, flights.package, flights.store, folder, "store") as endpoint:
+        endpoint.wait_until_ready()
+        yield endpoint
+
+
+@pytest.fixture(scope="module")
+def client(endpoint):
+    with httpx.Client(base_url=endpoint.url, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def predictor(endpoint):
+    with httpx.Client(base_url=endpoint.predictor.url, trust_env=False) as client:
+        yield client
+
+
+def tensors(**columns):
+    kinds = {"distance": "FP64"}
+    return {
+        "inputs": [
+            {
+                "name": name,
+                "shape": [len(values)],
+                "datatype": kinds.get(name, "BYTES"),
+                "data": values,
+            }
+            for name, values in columns.items()
+        ]
+    }
+
+
+def altered(package, folder, change):
+    """A sealed copy of `package` with another signature."""
+    shutil.copytree(package, folder)
+    signature = read_json(folder / "signature.json")
+    change(signature)
+    write_json(folder / "signature.json", signature)
+    seal(folder)
+    return folder
+
+
+def online(flights, clock="store", package=None):
+    metrics = Metrics("transformer", NAME, "v", "binary", flights.views)
+    return OnlineFeatures(flights.store, package or flights.package, clock, metrics), metrics
+
+
+def entities(rows):
+    return {name: rows[name].to_pylist() for name in ("carrier", "origin", "dest", "tailnum")}
+
+
+# No skew between training and serving
+
+
+def test_real_flights_get_online_what_they_get_offline(flights):
+    found = replay(
+        flights.project, flights.package, flights.training_set, flights.version, rows=120
+    )
+    assert found["rows"] == 480
+    assert found["requests"] == 484
+    assert len(found["moments"]) == 4
+    assert found["metric"] == "roc_auc"
+    assert 0.55 < found["offline"] < 0.9
+    assert abs(found["difference"]) <= 1e-6
+    assert found["largest_difference"] <= 1e-6
+    assert 0 < found["p50_ms"] < found["p99_ms"]
+
+
+def test_every_online_feature_equals_its_offline_one_by_name_and_value(flights):
+    rows = flights.asked_after(MOMENT, 400)
+    expected = offline_rows(flights.project, flights.version, rows, MOMENT)
+    found = online(flights)[0].read(entities(rows))
+    wanted = [f"{name}__{item}" for name, view in flights.views.items() for item in view.features]
+    assert sorted(found) == sorted(wanted)
+    for name, values in found.items():
+        assert values == expected[name].to_pylist(), name
+    assert sum(value is None for values in found.values() for value in values) > 100
+    assert sum(value is not None for values in found.values() for value in values) > 8000
+
+
+def test_a_store_that_moves_is_noticed_without_a_restart(flights, tmp_path):
+    store = tmp_path / "store"
+    moving = OnlineFeatures(
+        store, flights.package, "store", Metrics("transformer", NAME, "v", "binary")
+    )
+    assert not moving.ready()
+    with pytest.raises(RequestError, match="not filled yet") as caught:
+        moving.read({})
+    assert caught.value.status == 503
+    for moment in (MOMENT, MOMENT + DAY, MOMENT - DAY):
+        materialize(flights.project, flights.version, moment, store)
+        rows = flights.asked_after(moment, 50)
+        expected = offline_rows(flights.project, flights.version, rows, moment)
+        found = moving.read(entities(rows))
+        assert moving.ready()
+        assert all(values == expected[name].to_pylist() for name, values in found.items())
+
+
+def test_while_the_store_is_written_what_is_open_stays_in_use(flights, tmp_path):
+    store = shutil.copytree(flights.store, tmp_path / "store")
+    reader = OnlineFeatures(
+        store, flights.package, "store", Metrics("transformer", NAME, "v", "binary")
+    )
+    row = entities(flights.asked_after(MOMENT, 1))
+    before = reader.read(row)
+    write_json(store / "state.json", {"feature_version": "x", "moment": None, "rows": None})
+    assert reader.read(row) == before
+
+
+# Missing, stale, refused
+
+
+def test_what_is_older_than_its_ttl_by_the_wall_clock_is_null_not_stale(flights):
+    reader, metrics = online(flights, "wall")
+    found = reader.read(entities(flights.asked_after(MOMENT, 20)))
+    for name, view in flights.views.items():
+        values = [value for item in view.features for value in found[f"{name}__{item}"]]
+        assert (set(values) == {None}) == (view.ttl is not None), name
+    text = metrics.render().decode()
+    assert f'{names.FEATURES_STALE}{{model="{NAME}",view="weather"}} 20.0' in text
+    assert f'{names.FEATURES_MISSING}{{model="{NAME}",view="weather"}} 0.0' in text
+    assert f'{names.FEATURES_STALE}{{model="{NAME}",view="plane"}} 0.0' in text
+
+
+def test_an_unknown_or_null_entity_is_missing_in_its_views_and_in_no_other(flights):
+    reader, metrics = online(flights)
+    known = {"carrier": "UA", "origin": "EWR", "dest": "IAH"}
+    found = reader.read(
+        {name: [value] * 2 for name, value in known.items()} | {"tailnum": [None, "?"]}
+    )
+    assert found["plane__seats"] == found["last_leg__arr_delay"] == [None, None]
+    assert None not in found["weather__temp"] + found["route_month__arrivals_30d"]
+    missing = f'{names.FEATURES_MISSING}{{model="{NAME}",view="plane"}} 2.0'
+    assert missing in metrics.render().decode()
+
+
+def test_a_feature_that_the_model_needs_refuses_the_request_by_its_name(flights, tmp_path):
+    def need(signature):
+        for item in signature["features"]:
+            if item["name"] == "plane__seats":
+                item["on_null"] = "refuse"
+
+    package = altered(flights.package, tmp_path / "package", need)
+    reader, _ = online(flights, package=package)
+    with pytest.raises(RequestError, match="'plane__seats' is unknown for tailnum='N0'") as caught:
+        reader.read({"carrier": ["UA"], "origin": ["EWR"], "dest": ["IAH"], "tailnum": ["N0"]})
+    assert caught.value.status == 422
+
+
+def test_a_store_without_the_models_features_is_refused(flights, tmp_path):
+    def rename(signature):
+        signature["features"][-1]["name"] = "plane__wings"
+
+    package = altered(flights.package, tmp_path / "package", rename)
+    with pytest.raises(UserError, match="plane__wings"):
+        online(flights, package=package)
+
+
+# The protocol
+
+
+def test_both_protocols_and_the_predictor_itself_answer_alike(flights, client, predictor):
+    other = ROW | {"tailnum": None, "dest": "XXX"}
+    by_name = client.post(PREDICT, json={"instances": [ROW, other]}).json()["predictions"]
+    ordered = [field.name for field in request_schema(Model.load(flights.package).signature).fields]
+    lists = [[row[name] for name in ordered] for row in (ROW, other)]
+    by_order = client.post(PREDICT, json={"instances": lists}).json()["predictions"]
+    columns = {name: [ROW[name], other[name]] for name in ordered}
+    v2 = client.post(INFER, json={"id": "mine", **tensors(**columns)}).json()
+    assert by_name == by_order == v2["outputs"][0]["data"]
+    assert all(0 < value < 1 for value in by_name)
+    assert by_name[0] != by_name[1]
+    assert v2 | {"outputs": None} == {
+        "model_name": NAME,
+        "model_version": digest(flights.package)[:12],
+        "id": "mine",
+        "outputs": None,
+    }
+    assert {k: v2["outputs"][0][k] for k in ("name", "datatype", "shape")} == {
+        "name": "prediction",
+        "datatype": "FP32",
+        "shape": [2],
+    }
+    reference = read_json(flights.package / "reference.json")
+    rows = [
+        dict(zip(reference["rows"], row, strict=True))
+        for row in zip(*reference["rows"].values(), strict=True)
+    ]
+    direct = predictor.post(PREDICT, json={"instances": rows}).json()["predictions"]
+    assert direct == reference["predictions"]
+
+
+@pytest.mark.parametrize("protocol", ["v1", "v2"])
+def test_the_transformer_speaks_either_protocol_to_the_predictor(
+    flights, endpoint, client, protocol
+):
+    expected = client.post(PREDICT, json={"instances": [ROW]}).json()["predictions"]
+    host = f"127.0.0.1:{endpoint.predictor.port}"
+    transformer = Transformer(NAME, flights.package, flights.store, "store", host, protocol)
+    assert ask(transformer, ROW).tolist() == expected
+
+
+def ask(transformer, row):
+    async def run():
+        await transformer.start()
+        try:
+            return await transformer.predict(
+                transformer.schema.from_instances({"instances": [row]})
+            )
+        finally:
+            await transformer.stop()
+
+    return asyncio.run(run())
+
+
+def test_what_the_predictor_refuses_reaches_the_client_with_its_sentence(
+    flights, endpoint, tmp_path
+):
+    def widen(signature):
+        for item in signature["features"]:
+            item["range"] = [None, None]
+
+    package = altered(flights.package, tmp_path / "package", widen)
+    host = f"127.0.0.1:{endpoint.predictor.port}"
+    transformer = Transformer(NAME, package, flights.store, "store", host, "v1")
+    with pytest.raises(
+        RequestError, match=r"distance: expected .* from 1 to 6000.*got 7000"
+    ) as caught:
+        ask(transformer, ROW | {"distance": 7000})
+    assert caught.value.status == 400
+
+
+def test_a_predictor_that_is_gone_is_a_503(flights):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{unused.getsockname()[1]}"
+        transformer = Transformer(NAME, flights.package, flights.store, "store", host, "v1")
+        with pytest.raises(RequestError, match=f"predictor at {host} does not answer") as caught:
+            ask(transformer, ROW)
+    assert caught.value.status == 503
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/v1/models", {"models": [NAME]}),
+        (f"/v1/models/{NAME}", {"name": NAME, "ready": True}),
+        ("/v2/health/live", {"live": True}),
+        ("/v2/health/ready", {"ready": True}),
+        (f"/v2/models/{NAME}/ready", {"name": NAME, "ready": True}),
+    ],
+)
+def test_a_client_can_ask_whether_the_model_is_there(client, predictor, path, expected):
+    for server in (client, predictor):
+        answer = server.get(path)
+        assert (answer.status_code, answer.json()) == (200, expected)
+
+
+def test_metadata_says_what_to_send_and_what_comes_back(client, predictor, flights):
+    assert client.get("/v2").json()["name"] == "slipway"
+    found = client.get(f"/v2/models/{NAME}").json()
+    assert [item["name"] for item in found["inputs"]] == [
+        *("carrier", "origin", "dest", "scheduled_at", "distance"),
+        "tailnum",
+    ]
+    assert found["outputs"] == [{"name": "prediction", "datatype": "FP32", "shape": [-1]}]
+    rows = found["parameters"]["request_schema"]["properties"]["instances"]["items"]
+    assert rows["properties"]["distance"]["maximum"] == 6000
+    full = predictor.get(f"/v2/models/{NAME}").json()
+    assert len(full["inputs"]) == len(Model.load(flights.package).encoder.features)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "words"),
+    [
+        ("POST", PREDICT, b"", 400, "body: not valid JSON"),
+        ("POST", PREDICT, b'{"instances": [', 400, "body: not valid JSON"),
+        ("POST", PREDICT, b"\xff\xfe", 400, "body: not valid JSON"),
+        ("POST", PREDICT, b'{"instances": [NaN]}', 400, "JSON has no NaN or Infinity, send null"),
+        ("POST", PREDICT, b'{"instances": [[-Infinity]]}', 400, "JSON has no NaN or Infinity"),
+        ("POST", PREDICT, b"[]", 400, "body: expected a JSON object, got []."),
+        (
+            "POST",
+            PREDICT,
+            {"instances": [ROW | {"distance": "far"}]},
+            400,
+            "[0].distance: expected",
+        ),
+        ("POST", PREDICT, {"instances": [ROW | {"distance": 9e9}]}, 400, "[0].distance: expected"),
+        ("POST", PREDICT, {"instances": [ROW, {"carrier": "UA"}]}, 400, "'dest' is missing"),
+        ("POST", PREDICT, {"instances": [ROW | {"x": 1}]}, 400, "'x' is not a field"),
+        ("POST", PREDICT, {"instances": [[1], [1, 2]]}, 400, "instances[0]: expected 6 values"),
+        ("POST", INFER, {"instances": [ROW]}, 400, "inputs: expected a list of tensors"),
+        ("POST", INFER, {"inputs": []}, 400, "inputs: 'carrier' is missing"),
+        ("POST", PREDICT.replace(NAME, "other"), {"instances": [ROW]}, 404, "no model 'other'"),
+        ("POST", INFER.replace(NAME, "other"), {"inputs": []}, 404, "no model 'other'"),
+        ("GET", "/v1/models/other", None, 404, "There is no model 'other'"),
+        ("GET", "/v2/models/other/ready", None, 404, "There is no model 'other'"),
+        ("GET", "/v3", None, 404, "nothing here"),
+        ("POST", f"/v1/models/{NAME}:explain", {"instances": [ROW]}, 404, "nothing here"),
+        ("GET", PREDICT, None, 405, "expected POST, got GET"),
+        ("PUT", INFER, {"inputs": []}, 405, "expected POST, got PUT"),
+        ("DELETE", "/v1/models", None, 405, "expected GET, got DELETE"),
+    ],
+)
+def test_a_clients_mistake_is_a_4xx_with_one_sentence(
+    client, predictor, method, path, body, status, words
+):
+    content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+    answer = client.request(method, path, content=content)
+    assert answer.status_code == status
+    assert list(answer.json()) == ["error"]
+    assert words in answer.json()["error"]
+    assert "\n" not in answer.json()["error"]
+    if status == 405:
+        assert answer.headers["allow"] in ("GET", "POST")
+    if "dest" not in words and "6 values" not in words:
+        assert predictor.request(method, path, content=content).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"id": 7}, "id: expected a string, got 7."),
+        ({"outputs": [{"name": "logits"}]}, "outputs: expected only 'prediction'"),
+        ({"outputs": [{"name": "prediction"}], "parameters": {"a": 1}}, None),
+        ({"id": None}, None),
+    ],
+)
+def test_the_parts_of_a_v2_request_beside_its_tensors(client, change, words):
+    body = tensors(**{name: [value] for name, value in ROW.items()}) | change
+    answer = client.post(INFER, json=body)
+    if words:
+        assert answer.status_code == 400
+        assert words in answer.json()["error"]
+    else:
+        assert answer.status_code == 200
+        assert answer.json()["id"]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "application/json; charset=utf-8",
+        "application/x-www-form-urlencoded",
+        "text/plain",
+        "application/vnd.acme+json",
+    ],
+)
+def test_any_content_type_is_taken(client, kind):
+    answer = client.post(
+        PREDICT, content=json.dumps({"instances": [ROW]}), headers={"content-type": kind}
+    )
+    assert answer.status_code == 200
+
+
+def test_a_body_without_end_is_refused_and_the_server_goes_on(client):
+    def endless():
+        for _ in range(40):
+            yield b" " * 2**20
+
+    assert client.post(PREDICT, content=b" " * (17 * 2**20)).status_code == 413
+    assert client.post(PREDICT, content=endless()).status_code == 413
+    gzip = client.post(PREDICT, content=b"x", headers={"content-encoding": "gzip"})
+    binary = client.post(INFER, content=b"x", headers={"inference-header-content-length": "1"})
+    assert gzip.status_code == binary.status_code == 415
+    assert client.post(PREDICT, json={"instances": [ROW]}).status_code == 200
+
+
+def test_every_answer_is_counted_by_protocol_code_model_and_version(client, flights):
+    def counted():
+        text = client.get("/metrics").text
+        found = re.findall(rf'^{names.REQUESTS}\{{code="(\d+)",(.*)\}} (\S+)$', text, re.M)
+        return {(code, labels): float(value) for code, labels, value in found}
+
+    labels = f'model="{NAME}",protocol="v1",version="{digest(flights.package)[:12]}"'
+    before = counted()
+    client.post(PREDICT, json={"instances": [ROW]})
+    client.post(PREDICT, content=b"{")
+    after = counted()
+    for code in ("200", "400"):
+        assert after[code, labels] == before.get((code, labels), 0) + 1
+    text = client.get("/metrics").text
+    assert f'{names.LATENCY}_bucket{{le="0.0001",{labels}}}' in text
+    assert f'{names.MODEL_INFO}{{model="{NAME}",role="transformer",task="binary"' in text
+    # A client's invention must not become a label.
+    client.post("/v1/models/nonsense:predict", content=b"{}")
+    assert "nonsense" not in client.get("/metrics").text
+
+
+def test_every_metric_is_named_in_one_place(client):
+    known = {v for k, v in vars(names).items() if k.isupper() and isinstance(v, str)}
+    text = client.get("/metrics").text
+    assert {f"{n}_total" if k == "counter" and not n.endswith("_total") else n
+            for n, k in re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M)} == known  # fmt: skip
+
+
+# Processes
+
+
+def test_the_predictor_loads_none_of_the_heavy_libraries(flights):
+    code = (
+        "import sys; from pathlib import Path; import serving.__main__, serving.app, uvicorn;"
+        "from serving.predictor import Predictor; Predictor('m', Path(sys.argv[1]));"
+        "print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(flights.package)],
+        capture_output=True, text=True, check=True, cwd=ROOT,
+    )  # fmt: skip
+    heavy = {"feast", "mlflow", "ray", "torch", "sklearn", "pandas", "duckdb", "scipy", "kfp"}
+    assert not {name.split(".")[0] for name in done.stdout.split()} & heavy
+
+
+def test_sigterm_ends_both_processes_cleanly(flights, tmp_path):
+    with serving(NAME, flights.package, flights.store, tmp_path, "store") as endpoint:
+        endpoint.wait_until_ready()
+        processes = [endpoint.predictor.process, endpoint.transformer.process]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert "Traceback" not in (tmp_path / "transformer.log").read_text()
+    with pytest.raises(UserError, match="The predictor ended with code 0"):
+        endpoint.check()
+
+
+def test_the_servers_end_with_a_parent_that_was_killed(flights, tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from serving.endpoint import serving\n"
+        "package, store, folder = map(Path, sys.argv[1:])\n"
+        "with serving('m', package, store, folder, 'store') as e:\n"
+        "    e.wait_until_ready()\n"
+        "    print(e.predictor.process.pid, e.transformer.process.pid, flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code, str(flights.package), str(flights.store), str(tmp_path)],
+        stdout=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    children = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
+    assert len(children) == 2
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive
+
+
+def test_a_taken_port_is_named(flights, tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(UserError, match=f"Port {port} on 127.0.0.1"),
+            serving(NAME, flights.package, flights.store, tmp_path, "store", port),
+        ):
+            pass
+
+
+def test_an_altered_package_is_not_served_and_the_error_shows_why(flights, tmp_path):
+    package = shutil.copytree(flights.package, tmp_path / "package")
+    (package / "model.onnx").write_bytes(b"another model")
+    with (
+        serving(NAME, package, flights.store, tmp_path, "store") as endpoint,
+        pytest.raises(UserError, match=r"ended with code 2(?s:.*)model\.onnx altered"),
+    ):
+        endpoint.wait_until_ready()
+
+
+def test_a_package_that_computes_something_else_is_not_served(flights, tmp_path):
+    package = shutil.copytree(flights.package, tmp_path / "package")
+    reference = read_json(package / "reference.json")
+    reference["predictions"][3] += 0.00001
+    write_json(package / "reference.json", reference)
+    seal(package)
+    done = subprocess.run(
+        [sys.executable, "-m", "serving", "--check", str(package)],
+        capture_output=True, text=True, check=False, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "does not reproduce its reference predictions" in done.stderr
