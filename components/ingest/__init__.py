@@ -1,0 +1,1 @@
+"""Read the sources into an immutable data version."""
