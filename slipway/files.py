@@ -47,7 +47,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
         yield temporary
-        os.chmod(temporary, 0o755)
+        os.chmod(temporary, 0o755)  # noqa: S103 (mkdtemp's 0700 would hide it from other users)
         try:
             os.rename(temporary, path)
         except OSError:

@@ -37,8 +37,8 @@ class Champion:
     """The version that answers requests."""
 
     version: str
-    folder: Path
-    """Its verified package, on this machine."""
+    package: Path
+    """Its verified folder, on this machine."""
 
 
 class Registry:

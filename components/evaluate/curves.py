@@ -8,57 +8,77 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.floating[Any]]
+Labels = npt.NDArray[Any]
 POINTS = 200
-BINS = 15
+BINS = 30
+CALIBRATION_BINS = 15
 SCATTER = 2000
 
 
 def curves(
-    task: str, classes: int, labels: Floats, predictions: dict[str, Floats]
+    task: str, classes: int, labels: Labels, predictions: dict[str, Floats]
 ) -> dict[str, Any]:
-    """ROC, precision-recall and calibration of each model; confusion; or scatter and residuals."""
+    """ROC, precision-recall and calibration of each model; or confusion; or scatter and residuals.
+
+    With each comes the candidate's `histogram`: of its predictions, or of the probability of the
+    class that it chose.
+    """
     candidate = predictions["candidate"]
     if task == "multiclass":
-        confusion = np.zeros((classes, classes), int)
-        np.add.at(confusion, (labels.astype(int), candidate.argmax(1)), 1)
-        return {"confusion": confusion.tolist()}
+        cells = labels.astype(int) * classes + candidate.argmax(1)
+        confusion = np.bincount(cells, minlength=classes**2).reshape(classes, classes)
+        return {"confusion": confusion.tolist(), "histogram": _histogram(candidate.max(1))}
     if task == "regression":
         shown = np.linspace(0, len(labels) - 1, min(SCATTER, len(labels))).astype(int)
-        pairs = np.column_stack([labels[shown], candidate[shown]])
-        return {"scatter": _plain(pairs), "residuals": histogram(labels - candidate)}
+        return {
+            "scatter": _plain(np.column_stack([labels[shown], candidate[shown]])),
+            "residuals": _histogram(labels - candidate),
+            "histogram": _histogram(candidate),
+        }
     found: dict[str, Any] = {"roc": {}, "pr": {}, "calibration": {}}
     for name, predicted in predictions.items():
         found["roc"][name], found["pr"][name] = _ranking(labels == 1, predicted)
-        found["calibration"][name] = _calibration(labels, predicted)
-    return found
+        found["calibration"][name] = _calibration(labels, predicted.astype(np.float64))
+    return {**found, "histogram": _histogram(candidate)}
 
 
-def histogram(values: Floats) -> dict[str, Any]:
-    """Counts in 30 bins of equal width."""
-    counts, edges = np.histogram(values[np.isfinite(values)], bins=30)
+def _histogram(values: Floats) -> dict[str, Any]:
+    """Counts in bins of equal width."""
+    counts, edges = np.histogram(values, bins=BINS)
     return {"edges": _plain(edges), "counts": counts.tolist()}
 
 
 def _ranking(positive: npt.NDArray[np.bool_], predicted: Floats) -> tuple[Any, Any]:
+    """Points of (false positive rate, true positive rate), and of (recall, precision).
+
+    A curve that does not exist, for lack of positives or negatives, has no points.
+    """
     order = np.argsort(-predicted, kind="stable")
     ordered = predicted[order]
     ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
     hits = np.cumsum(positive[order])[ends]
     misses = ends + 1 - hits
-    recall, fall_out = hits / max(hits[-1], 1), misses / max(misses[-1], 1)
-    kept = np.unique(np.linspace(0, len(ends) - 1, POINTS).astype(int))
-    roc = np.vstack([[0, 0], np.column_stack([fall_out, recall])[kept]])
-    return _plain(roc), _plain(np.column_stack([recall, hits / (ends + 1)])[kept])
+    kept = np.unique(np.linspace(0, len(ends) - 1, POINTS - 1).astype(int))
+    if not hits[-1]:
+        return [], []
+    recall, precision = hits / hits[-1], hits / (ends + 1)
+    pr = _plain(np.column_stack([recall, precision])[kept])
+    if not misses[-1]:
+        return [], pr
+    roc = np.column_stack([misses / misses[-1], recall])[kept]
+    return _plain(np.vstack([[0, 0], roc])), pr
 
 
-def _calibration(labels: Floats, predicted: Floats) -> list[list[float]]:
+def _calibration(labels: Labels, predicted: Floats) -> list[list[float]]:
     """Mean prediction, share of positives and rows, in bins of about equally many rows."""
-    edges = np.unique(np.quantile(predicted, np.linspace(0, 1, BINS + 1)))
-    at = np.clip(np.searchsorted(edges, predicted, side="right") - 1, 0, max(len(edges) - 2, 0))
+    inner = np.quantile(predicted, np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1])
+    at = np.searchsorted(np.unique(inner), predicted, side="right")
+    rows = np.bincount(at)
+    means = np.bincount(at, predicted), np.bincount(at, labels)
     return [
-        [float(predicted[at == index].mean()), float(labels[at == index].mean()), int(rows)]
-        for index, rows in enumerate(np.bincount(at))
-        if rows
+        [round(float(means[0][bin_] / count), 6), round(float(means[1][bin_] / count), 6), count]
+        for bin_, count in enumerate(rows.tolist())
+        if count
     ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -17,31 +19,40 @@ Floats = npt.NDArray[np.floating[Any]]
 FEWEST_ROWS = 50
 MOST_VALUES = 20
 WORST = 20
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
 def slices(contract: Contract, rows: pa.Table, predictions: Floats) -> list[dict[str, Any]]:
-    """Scores for each value of what the contract slices by, the largest slices first."""
+    """Scores for each value of what the contract slices by.
+
+    Of each, the largest values with enough rows to say something: times in their order, others
+    from the largest on; null is a value too.
+    """
     target = contract.target
     labels = rows[target.label].to_numpy()
     found = []
     for by in contract.evaluation.slices:
-        values = _values(contract, rows, by)
-        counted = pc.value_counts(values).to_pylist()
-        largest = sorted(counted, key=lambda item: (-item["counts"], str(item["values"])))
-        for item in largest[:MOST_VALUES]:
-            if item["counts"] < FEWEST_ROWS or item["values"] is None:
+        in_time = by in TIME_SLICES and by not in rows.column_names
+        coded = (_time(contract, rows, by) if in_time else _column(rows, by)).dictionary_encode(
+            null_encoding="encode"
+        )
+        codes = coded.indices.to_numpy()
+        counts = np.bincount(codes)
+        largest = np.argsort(-counts, kind="stable")[:MOST_VALUES]
+        values = {int(at): coded.dictionary[int(at)].as_py() for at in largest}
+        order = sorted(values, key=lambda at: values[at]) if in_time else values
+        for at in order:
+            if counts[at] < FEWEST_ROWS:
                 continue
-            inside = pc.equal(values, pa.scalar(item["values"], values.type))
-            mask = pc.fill_null(inside, False).to_numpy(zero_copy_only=False)
+            mask = codes == at
+            measured = scores(target.task, labels[mask], predictions[mask])
             found.append(
                 {
                     "by": by,
-                    "value": str(item["values"]),
-                    "rows": int(mask.sum()),
-                    "label_mean": None
-                    if target.task == "multiclass"
-                    else float(labels[mask].mean()),
-                    "metrics": known(scores(target.task, labels[mask], predictions[mask])),
+                    "value": DAYS[values[at] - 1] if in_time and by == "day_of_week" else plain(values[at]),
+                    "rows": int(counts[at]),
+                    "label_mean": None if target.classes else float(labels[mask].mean()),
+                    "metrics": {name: known(value) for name, value in measured.items()},
                 }
             )
     return found
@@ -54,31 +65,42 @@ def worst(contract: Contract, rows: pa.Table, predictions: Floats) -> list[dict[
     losses = row_losses(target.task, labels, predictions)
     found = []
     for at in np.argsort(-losses, kind="stable")[:WORST].tolist():
-        label: Any = labels[at].item()
-        predicted: Any = predictions[at]
         if target.classes:
-            label, predicted = target.classes[label], target.classes[int(predicted.argmax())]
+            label: Any = target.classes[int(labels[at])]
+            predicted: Any = target.classes[int(predictions[at].argmax())]
+        else:
+            label, predicted = labels[at].item(), float(predictions[at])
         found.append(
             {
-                "key": {name: str(rows[name][at].as_py()) for name in target.key},
+                "key": {name: plain(rows[name][at].as_py()) for name in target.key},
                 "label": label,
-                "prediction": predicted if target.classes else float(predicted),
+                "prediction": predicted,
                 "loss": float(losses[at]),
             }
         )
     return found
 
 
-def known(values: dict[str, float]) -> dict[str, float | None]:
-    """Metrics with null for what does not exist, as JSON wants it."""
-    return {name: value if np.isfinite(value) else None for name, value in values.items()}
+def known(value: float) -> float | None:
+    """A metric as JSON has it: null where it does not exist."""
+    return float(value) if math.isfinite(value) else None
 
 
-def _values(contract: Contract, rows: pa.Table, by: str) -> pa.Array:
-    if by not in TIME_SLICES or by in rows.column_names:
-        return rows[by].combine_chunks()
-    moments = rows[contract.target.event_timestamp].combine_chunks()
+def plain(value: Any) -> Any:
+    """A column's value as JSON has it."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value if isinstance(value, int | float | str | None) else str(value)
+
+
+def _column(rows: pa.Table, name: str) -> pa.Array:
+    return rows[name].combine_chunks()
+
+
+def _time(contract: Contract, rows: pa.Table, part: str) -> pa.Array:
+    """A part of the moment that the prediction was asked for, on the project's clocks."""
+    moments = _column(rows, contract.target.event_timestamp)
     local = moments.cast(pa.timestamp("us", tz=contract.timezone))
-    if by == "month":
+    if part == "month":
         return pc.strftime(local, format="%Y-%m")
-    return pc.hour(local) if by == "hour" else pc.day_of_week(local, count_from_zero=False)
+    return pc.hour(local) if part == "hour" else pc.day_of_week(local, count_from_zero=False)

@@ -40,7 +40,10 @@ def features(step: Step, data_version: str, as_of: str, training_set: Path) -> s
     )
     step.facts.update(describe(project.contract, moment, training_set / TRAINING_SET))
     with step.importing():
-        import feature_repo.offline_store  # noqa: F401 (it loads Feast, most of this step's time)
+        from slipway.imports import import_feast
+
+        import_feast()
+        import feature_repo.offline_store  # noqa: F401
         from feature_repo.materialize import materialize
     rows = materialize(project, built.id, moment, project.home.feast)
     step.facts["online_rows"] = rows

@@ -1,4 +1,4 @@
-"""What a training job is told, what it reads, and how it reports: the seam between Ray and engines."""
+"""What a training job is told, what it reads, how it reports: the seam of Ray and engines."""
 
 from __future__ import annotations
 

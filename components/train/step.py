@@ -1,4 +1,4 @@
-"""Train: the contract's engines on Ray, the better one on the validation window is the candidate."""
+"""Train: the contract's engines on Ray; the better one on validation is the candidate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from slipway.scores import scores
 
 from components.train import ray_runs
 from components.train.job import Array, Job, Trained
@@ -22,12 +21,15 @@ from slipway.contract import Contract
 from slipway.encoder import Encoder
 from slipway.files import new_folder, read_json, write_json, write_text
 from slipway.package import Model, make_signature
+from slipway.scores import scores
 from slipway.step import Step
 
 IMPORTANCE_ROWS = 4000
 
 
-def train(step: Step, feature_version: str, code_version: str, training_set: Path, candidate: Path):
+def train(
+    step: Step, feature_version: str, code_version: str, training_set: Path, candidate: Path
+) -> None:
     """Train and write the candidate's folder: `model.onnx`, `encoder.json`, `signature.json`,
     `training.json`.
 

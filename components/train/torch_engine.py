@@ -148,7 +148,7 @@ def _same_everywhere(values: np.ndarray) -> np.ndarray:
 
 
 def _export(head: object, columns: int, path: Path) -> None:
-    """By the TorchScript exporter: 0.1 s, where the newer one spends 4–6 s on its start-up."""
+    """By the TorchScript exporter: 0.1 s, where the newer one spends 4 to 6 s on its start-up."""
     import warnings
 
     import torch

@@ -158,7 +158,8 @@ def _in_document(loc: Path_, document: Any) -> Path_:
     for at, step in enumerate(loc):
         if step == "[key]":
             continue
-        if (isinstance(here, dict) and step in here) or (isinstance(here, tuple) and isinstance(step, int) and step < len(here)):
+        in_tuple = isinstance(here, tuple) and isinstance(step, int) and step < len(here)
+        if in_tuple or (isinstance(here, dict) and step in here):
             here = here[step]
         elif at == len(loc) - 1 and isinstance(here, dict):
             path.append(step)

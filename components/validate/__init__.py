@@ -1,0 +1,1 @@
+"""The gate that stops bad data before anything is built from it."""
