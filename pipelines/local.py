@@ -72,8 +72,8 @@ class _Watcher(TextIOBase):
         self._file.flush()
 
     def close(self) -> None:
+        super().close()  # it flushes
         self._file.close()
-        super().close()
 
     def _read(self, line: str) -> None:
         if found := EXECUTING.search(line):

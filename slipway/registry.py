@@ -7,6 +7,7 @@ it must: a home without a registry has no champion, and says so at once.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -101,12 +102,15 @@ class Registry:
         if self._database:
             folder = Path(download_artifacts(artifact_uri=source, tracking_uri=self.uri))
         else:
-            folder = self._home.path / "packages" / self.name / version
-            if not folder.exists():
-                with new_folder(folder) as new:
+            # By source: a registry that was made anew counts its versions from 1 again.
+            kept = self._home.path / "packages" / hashlib.sha256(source.encode()).hexdigest()[:16]
+            if not kept.exists():
+                with new_folder(kept) as new:
                     download_artifacts(
                         artifact_uri=source, dst_path=str(new), tracking_uri=self.uri
                     )
+            # MLflow puts the last part of the source's path into the destination.
+            folder = kept / source.rstrip("/").rsplit("/", 1)[-1]
         verify(folder)
         return folder
 

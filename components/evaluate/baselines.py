@@ -10,7 +10,7 @@ from slipway.errors import UserError
 
 Floats = npt.NDArray[np.float32]
 CELLS = 60_000_000
-"""Largest design matrix: more train rows than fit are sampled, which a linear model hardly feels."""
+"""Largest design matrix. Of more train rows a sample is taken: a linear model hardly feels it."""
 ONE_HOT = 400
 """Columns for all categories together; each gives its most frequent values."""
 

@@ -19,7 +19,7 @@ Floats = npt.NDArray[np.floating[Any]]
 FEWEST_ROWS = 50
 MOST_VALUES = 20
 WORST = 20
-DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+TIME_FORMATS = {"month": "%Y-%m", "day_of_week": "%u %A", "hour": "%H"}
 
 
 def slices(contract: Contract, rows: pa.Table, predictions: Floats) -> list[dict[str, Any]]:
@@ -33,14 +33,14 @@ def slices(contract: Contract, rows: pa.Table, predictions: Floats) -> list[dict
     found = []
     for by in contract.evaluation.slices:
         in_time = by in TIME_SLICES and by not in rows.column_names
-        coded = (_time(contract, rows, by) if in_time else _column(rows, by)).dictionary_encode(
-            null_encoding="encode"
-        )
+        column = _time(contract, rows, by) if in_time else _column(rows, by)
+        coded = column.dictionary_encode(null_encoding="encode")
         codes = coded.indices.to_numpy()
         counts = np.bincount(codes)
         largest = np.argsort(-counts, kind="stable")[:MOST_VALUES]
         values = {int(at): coded.dictionary[int(at)].as_py() for at in largest}
-        order = sorted(values, key=lambda at: values[at]) if in_time else values
+        # Texts of times are made so that they sort as the times do.
+        order = sorted(values, key=lambda at: str(values[at])) if in_time else values
         for at in order:
             if counts[at] < FEWEST_ROWS:
                 continue
@@ -49,7 +49,7 @@ def slices(contract: Contract, rows: pa.Table, predictions: Floats) -> list[dict
             found.append(
                 {
                     "by": by,
-                    "value": DAYS[values[at] - 1] if in_time and by == "day_of_week" else plain(values[at]),
+                    "value": plain(values[at]),
                     "rows": int(counts[at]),
                     "label_mean": None if target.classes else float(labels[mask].mean()),
                     "metrics": {name: known(value) for name, value in measured.items()},
@@ -90,7 +90,9 @@ def plain(value: Any) -> Any:
     """A column's value as JSON has it."""
     if isinstance(value, datetime):
         return value.isoformat()
-    return value if isinstance(value, int | float | str | None) else str(value)
+    if isinstance(value, float):
+        return known(value)
+    return value if isinstance(value, int | str | None) else str(value)
 
 
 def _column(rows: pa.Table, name: str) -> pa.Array:
@@ -100,7 +102,5 @@ def _column(rows: pa.Table, name: str) -> pa.Array:
 def _time(contract: Contract, rows: pa.Table, part: str) -> pa.Array:
     """A part of the moment that the prediction was asked for, on the project's clocks."""
     moments = _column(rows, contract.target.event_timestamp)
-    local = moments.cast(pa.timestamp("us", tz=contract.timezone))
-    if part == "month":
-        return pc.strftime(local, format="%Y-%m")
-    return pc.hour(local) if part == "hour" else pc.day_of_week(local, count_from_zero=False)
+    local = moments.cast(pa.timestamp("s", tz=contract.timezone), safe=False)
+    return pc.strftime(local, format=TIME_FORMATS[part])

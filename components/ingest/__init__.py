@@ -1,1 +1,0 @@
-"""Read the sources into an immutable data version."""

@@ -1,4 +1,4 @@
-"""KFP adapter of the ingest step."""
+"""The KFP adapter of the ingest step."""
 
 from typing import NamedTuple
 
@@ -15,21 +15,22 @@ def ingest(
     as_of: str,
     facts: dsl.Output[dsl.Artifact],
 ) -> NamedTuple("Ingested", [("data_version", str), ("as_of", str)]):
-    """Read the sources into an immutable data version; the same content is the same version.
+    """Read every source into an immutable, content-addressed data version.
 
     Args:
-        project: Path of the contract, as the step sees it.
-        project_version: Version of the contract and its SQL.
-        code_version: Version of the code that runs.
+        project: Path of the contract in the image.
+        project_version: The contract and SQL that the run was submitted with.
+        code_version: The code that the run was submitted with; a part of the cache key.
         as_of: Everything later is invisible to the run. Empty: the contract's own, or now.
-        facts: What happened, for the report.
+        facts: What the report shows of this step, as JSON.
 
     Returns:
-        data_version: Version of the data.
-        as_of: The moment of the run in UTC.
+        data_version: The data version.
+        as_of: The moment of the run in UTC, which later steps are keyed by.
     """
     from components.ingest.step import ingest as work
     from slipway.step import running
 
     with running("ingest", project, project_version, facts.path) as step:
-        return work(step, as_of)
+        moment = step.project.contract.resolve_as_of(as_of)
+        return work(step), moment.isoformat()

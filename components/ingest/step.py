@@ -1,35 +1,42 @@
-"""Ingest: what the sources hold now, as an immutable data version."""
+"""Every source of the contract, as one immutable data version."""
 
 from __future__ import annotations
 
-from slipway.data import DataStore, SourceData
-from slipway.sources import public_uri, read_source
 from slipway.step import Step
 
 
-def ingest(step: Step, as_of: str) -> tuple[str, str]:
-    """Read every source of the contract and store what they hold.
+def ingest(step: Step) -> str:
+    """Read the sources and store them; the same content again stores nothing. Returns its id.
 
-    Returns the data version and the moment of the run in UTC: `as_of`, else the contract's, else
-    now. Equal content is the version that is there already. Raises `UserError` for a source that
-    cannot be read; nothing is stored then.
+    Raises `UserError` that names source, URI and fix for whatever cannot be read.
     """
-    contract = step.project.contract
-    moment = contract.resolve_as_of(as_of)
-    read = {}
-    for name, source in contract.sources.items():
-        table = read_source(name, source, step.project.root, contract.timezone, step.say)
-        read[name] = SourceData(table, public_uri(source), source.key)
-        step.say(f"{name}: {table.num_rows:,} rows from {public_uri(source)}")
-    manifest, existed = DataStore(step.project.home.data_uri).write(read)
+    with step.importing():
+        import pyarrow.csv
+        import pyarrow.parquet  # noqa: F401 (half a second on a cold disk)
+
+        from slipway.data import DataStore, SourceData
+        from slipway.sources import public_uri, read_source
+
+    project = step.project
+    found = {}
+    for name, source in project.contract.sources.items():
+        step.say(f"reading {name}")
+        rows = read_source(name, source, project.root, project.contract.timezone, step.say)
+        found[name] = SourceData(rows, public_uri(source), source.key)
+    manifest, reused = DataStore(project.home.data_uri).write(found)
+    total = sum(source.rows for source in manifest.sources)
+    step.say(
+        f"data version {manifest.id} "
+        + ("is there already: the content is the same" if reused else f"stored: {total:,} rows")
+    )
     step.facts.update(
         data_version=manifest.id,
+        reused=reused,
         created=manifest.created,
-        reused=existed,
         sources=[
             {
                 "name": source.name,
-                "uri": source.uri,
+                "uri": found[source.name].uri,
                 "rows": source.rows,
                 "columns": len(source.columns),
                 "bytes": source.bytes,
@@ -38,7 +45,4 @@ def ingest(step: Step, as_of: str) -> tuple[str, str]:
             for source in manifest.sources
         ],
     )
-    rows = sum(source.rows for source in manifest.sources)
-    known = "is there already" if existed else "stored"
-    step.say(f"data version {manifest.id} {known}: {len(read)} sources, {rows:,} rows")
-    return manifest.id, moment.isoformat()
+    return manifest.id

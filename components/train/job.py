@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ class Job:
     def load(self, window: str, rank: int = 0, world: int = 1) -> tuple[Array, Array]:
         """Features float32 [n, columns] and labels float32 [n] of this worker's share of rows."""
         x, y = (np.load(Path(self.data) / f"{window}_{kind}.npy", mmap_mode="r") for kind in "xy")
-        return np.ascontiguousarray(x[rank::world]), np.ascontiguousarray(y[rank::world])
+        return np.array(x[rank::world]), np.array(y[rank::world])
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,21 @@ class Trained:
     """The step after which a checkpoint was picked up, if one was."""
     settings: dict[str, Any]
     """What it was trained with, as the search or the contract says."""
+    seconds: dict[str, float]
+    """`imports` of the engine's library, `data`, `training`, `export`; of the last attempt."""
+
+
+class Clock:
+    """Seconds of each part of a job."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def ends(self, part: str) -> None:
+        now = time.perf_counter()
+        self.seconds[part] = round(now - self._last, 2)
+        self._last = now
 
 
 class Reporter(Protocol):

@@ -78,6 +78,8 @@ def train(
                     "loss": result.loss,
                     "metrics": _validation_scores(contract, folder, out / engine, windows),
                     "settings": result.settings,
+                    "seconds": round(sum(result.seconds.values()), 2),
+                    "parts": result.seconds,
                     "curve": result.curve,
                 }
                 for engine, result in results.items()

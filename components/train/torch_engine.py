@@ -8,16 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from components.train.job import Job, Reporter, Trained
+from components.train.job import Clock, Job, Reporter, Trained
 
 
 def train(job: Job, reporter: Reporter, out: Path) -> Trained:
     """Train, keep the epoch with the lowest validation loss, and write `out/model.onnx`."""
+    clock = Clock()
     import torch
     from torch.nn import functional
 
     from components.train.network import Head, Network
 
+    clock.ends("imports")
     settings = job.settings
     torch.set_num_threads(job.threads)
     # The setter of the same name imports the compiler, 1.5 s; this one does the same without.
@@ -70,11 +72,15 @@ def train(job: Job, reporter: Reporter, out: Path) -> Trained:
     epochs, size = settings["epochs"], min(settings["batch_size"], len(features))
     batches = -(-len(features) // size)
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=settings["learning_rate"], weight_decay=settings["weight_decay"]
+        model.parameters(),
+        lr=settings["learning_rate"],
+        weight_decay=settings["weight_decay"],
+        fused=True,
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, settings["learning_rate"], epochs=epochs, steps_per_epoch=batches
     )
+    clock.ends("data")
     curve: list[dict[str, float]] = []
     best, best_weights = float("inf"), copy.deepcopy(network.state_dict())
     resumed = None
@@ -125,6 +131,7 @@ def train(job: Job, reporter: Reporter, out: Path) -> Trained:
 
         reporter.report(epoch + 1, validation, save)
 
+    clock.ends("training")
     if reporter.rank == 0:
         network.load_state_dict(best_weights)
         head = Head(network.cpu(), job.task, label_mean, label_std).eval()
@@ -134,7 +141,8 @@ def train(job: Job, reporter: Reporter, out: Path) -> Trained:
         from components.train.export import check_parity
 
         check_parity(out / "model.onnx", valid_x[:1000], expected)
-    return Trained(best, curve, resumed, job.settings)
+    clock.ends("export")
+    return Trained(best, curve, resumed, job.settings, clock.seconds)
 
 
 def _same_everywhere(values: np.ndarray) -> np.ndarray:

@@ -1,1 +1,0 @@
-"""The gate that stops bad data before anything is built from it."""

@@ -1,4 +1,4 @@
-"""KFP adapter of the validate step."""
+"""The KFP adapter of the validate step."""
 
 from kfp import dsl
 
@@ -14,15 +14,15 @@ def validate(
     data_docs: dsl.Output[dsl.HTML],
     facts: dsl.Output[dsl.Artifact],
 ) -> str:
-    """Check a data version against the contract; a broken critical rule stops the run.
+    """Hold a data version against the contract; a broken critical rule stops the run.
 
     Args:
-        project: Path of the contract, as the step sees it.
-        project_version: Version of the contract and its SQL.
-        code_version: Version of the code that runs.
-        data_version: Version of the data.
-        data_docs: Great Expectations' data docs.
-        facts: What happened, for the report.
+        project: Path of the contract in the image.
+        project_version: The contract and SQL that the run was submitted with.
+        code_version: The code that the run was submitted with; a part of the cache key.
+        data_version: The data version to validate.
+        data_docs: Every rule and what became of it, as one page.
+        facts: What the report shows of this step, as JSON.
 
     Returns:
         The same data version, validated.

@@ -1,172 +1,113 @@
-"""The Great Expectations suite of a source, derived from the contract.
-
-A rule that Great Expectations has no expectation for becomes a column: `Prepared` adds what the
-rule needs to the rows.
-"""
+"""The contract of a source as a Great Expectations suite."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 
-import pyarrow as pa
-import pyarrow.compute as pc
+import great_expectations.expectations as gxe
+from great_expectations import ExpectationSuite
 
-from slipway.contract.model import Column, Source
-from slipway.encoder import ARROW_TYPES
-from slipway.sources.columns import strangers
+from slipway.contract import Contract
+from slipway.contract.model import Bound, Column
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from great_expectations import ExpectationSuite
-    from great_expectations.expectations.expectation import Expectation
-
-ORDERED = "rows are in order"
-"""Helper column: whether a row comes after the one before it."""
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A source's rows as the suite wants them, and what is wrong with the types of columns."""
-
-    table: pa.Table
-    foreign: dict[str, list[str]]
-    """For each column that is kept as text, the texts that are not of its contract's type."""
-
-    def to_pandas(self) -> pd.DataFrame:
-        """Texts as categories: three times faster to check than objects, and far smaller."""
-        import pandas as pd
-
-        return self.table.to_pandas(
-            strings_to_categorical=True, types_mapper={pa.int64(): pd.Int64Dtype()}.get
-        )
+_PANDAS_TYPES = {
+    "int": ["int64", "float64", "Int64Dtype"],
+    "float": ["float64"],
+    "bool": ["bool", "BooleanDtype"],
+    "timestamp": ["datetime64[ns]", "datetime64[us]"],
+}
+"""The contract's types as `components.validate.frame` hands them to Great Expectations. Any text is
+a string, so that type has no rule to break."""
 
 
-def prepare(table: pa.Table, source: Source, zone: str) -> Prepared:
-    foreign = {
-        name: strangers(table[name], column, zone).to_pylist()
-        for name, column in source.columns.items()
-        if name in table.column_names and table[name].type != ARROW_TYPES[column.type]
-    }
-    # Rows are compared with the one before them, by the first column that differs.
-    if source.ordered_by and set(source.ordered_by) <= set(table.column_names):
-        table = table.append_column(ORDERED, _ordered(table, source.ordered_by))
-    return Prepared(table, foreign)
+def make_suite(contract: Contract, source_name: str, types: Mapping[str, str]) -> ExpectationSuite:
+    """Every rule of a source. `types` are the columns that are there, and their types.
 
-
-def suite_of(name: str, source: Source, prepared: Prepared) -> ExpectationSuite:
-    """Every rule of the contract about one source. `meta.rule` is the contract's word for it."""
-    import great_expectations as gx
-    import great_expectations.expectations as gxe
-
-    expectations: list[Expectation] = [
+    Rules about the values of a column that is missing, or of another type, are left out: they have
+    no answer, and the rule that says so is critical. Each expectation's `meta` names its rule.
+    """
+    source = contract.sources[source_name]
+    sound = {name for name, column in source.columns.items() if types.get(name) == column.type}
+    rules: list[gxe.Expectation] = [
         gxe.ExpectTableRowCountToBeBetween(
             min_value=source.min_rows, severity="critical", meta={"rule": "min_rows"}
         )
     ]
-    for column_name, column in source.columns.items():
-        expectations.append(
-            gxe.ExpectColumnToExist(
-                column=column_name, severity="critical", meta={"rule": "missing column"}
-            )
+    for name, column in source.columns.items():
+        rules.append(
+            gxe.ExpectColumnToExist(column=name, severity="critical", meta={"rule": "exists"})
         )
-        if column_name in prepared.table.column_names:
-            expectations += _column(column_name, column, prepared.foreign.get(column_name))
-    if set(source.key) <= set(prepared.table.column_names):
-        meta = {"rule": "key"}
-        if len(source.key) == 1:
-            expectations.append(
-                gxe.ExpectColumnValuesToBeUnique(
-                    column=source.key[0], severity="critical", meta=meta
-                )
-            )
-        elif source.key:
-            expectations.append(
-                gxe.ExpectCompoundColumnsToBeUnique(
-                    column_list=list(source.key), severity="critical", meta=meta
-                )
-            )
-    if ORDERED in prepared.table.column_names:
-        expectations.append(
-            gxe.ExpectColumnValuesToBeInSet(
-                column=ORDERED,
-                value_set=[True],
+        if name in types:
+            rules += _any_values(name, column)
+        if name in sound:
+            rules += _typed_values(name, column, contract)
+    if source.key and set(source.key) <= set(types):
+        rules.append(_unique(list(source.key)))
+    if source.ordered_by and set(source.ordered_by) <= sound:
+        rules.append(
+            # Each row that breaks the order is spelt out in a column of its own: Great Expectations
+            # knows the order of one column only.
+            gxe.ExpectColumnValuesToBeNull(
+                column=order_column(source.ordered_by),
                 severity="critical",
-                meta={"rule": "ordered_by", "columns": list(source.ordered_by)},
+                meta={"rule": "ordered_by"},
             )
         )
-    return gx.ExpectationSuite(name, expectations=expectations)
+    return ExpectationSuite(source_name, expectations=rules)
 
 
-def _column(name: str, column: Column, foreign: list[str] | None) -> list[Expectation]:
-    import great_expectations.expectations as gxe
+def order_column(columns: tuple[str, ...]) -> str:
+    return f"order by {', '.join(columns)}"
 
-    found: list[Expectation] = [
-        gxe.ExpectColumnValuesToNotBeNull(
+
+def _any_values(name: str, column: Column) -> Iterator[gxe.Expectation]:
+    if column.type in _PANDAS_TYPES:
+        yield gxe.ExpectColumnValuesToBeInTypeList(
+            column=name,
+            type_list=_PANDAS_TYPES[column.type],
+            severity="critical",
+            meta={"rule": "type"},
+        )
+    if column.nulls < 1:
+        yield gxe.ExpectColumnValuesToNotBeNull(
             column=name,
             mostly=1 - column.nulls,
             severity=column.severity,
-            meta={"rule": "nulls", "allowed": column.nulls},
+            meta={"rule": "nulls"},
         )
-    ]
-    if foreign is not None:
-        # Ranges and values of another type mean nothing: the type alone is checked.
-        return [
-            *found,
-            gxe.ExpectColumnValuesToNotBeInSet(
-                column=name,
-                value_set=foreign,
-                severity="critical",
-                meta={"rule": "type", "type": column.type},
-            ),
-        ]
-    if column.range:
-        low, high = column.range
-        found.append(
-            gxe.ExpectColumnValuesToBeBetween(
-                column=name,
-                min_value=low,
-                max_value=high,
-                severity=column.severity,
-                meta={"rule": "range"},
-            )
+
+
+def _typed_values(name: str, column: Column, contract: Contract) -> Iterator[gxe.Expectation]:
+    if column.range and column.range != (None, None):
+        low, high = (_bound(bound, contract) for bound in column.range)
+        yield gxe.ExpectColumnValuesToBeBetween(
+            column=name,
+            min_value=low,
+            max_value=high,
+            severity=column.severity,
+            meta={"rule": "range"},
         )
-    if column.values is not None:
-        found.append(
-            gxe.ExpectColumnValuesToBeInSet(
-                column=name,
-                value_set=list(column.values),
-                severity=column.severity,
-                meta={"rule": "values"},
-            )
+    if column.values:
+        yield gxe.ExpectColumnValuesToBeInSet(
+            column=name,
+            value_set=list(column.values),
+            severity=column.severity,
+            meta={"rule": "values"},
         )
-    return found
 
 
-def _ordered(table: pa.Table, columns: tuple[str, ...]) -> pa.Array:
-    later = pa.array([False] * max(len(table) - 1, 0))
-    equal = pa.array([True] * max(len(table) - 1, 0))
-    for name in columns:
-        values = table[name].combine_chunks()
-        before, after = values[:-1], values[1:]
-        greater = pc.fill_null(pc.greater(after, before), False)
-        later = pc.or_(later, pc.and_(equal, greater))
-        equal = pc.and_(equal, pc.fill_null(pc.equal(after, before), False))
-    return pa.concat_arrays([pa.array([True] * min(len(table), 1)), pc.or_(later, equal)])
+def _bound(bound: Bound, contract: Contract) -> Bound:
+    if isinstance(bound, datetime):
+        return contract.localize(bound).astimezone(UTC).replace(tzinfo=None)
+    return bound
 
 
-def bounds_in(zone: Any, source: Source) -> Source:
-    """The source with the moments of its ranges in the project's time zone."""
-    from datetime import datetime
-
-    def local(bound: Any) -> Any:
-        naive = isinstance(bound, datetime) and bound.tzinfo is None
-        return bound.replace(tzinfo=zone) if naive else bound
-
-    columns = {
-        name: column.model_copy(update={"range": tuple(local(b) for b in column.range)})
-        if column.range
-        else column
-        for name, column in source.columns.items()
-    }
-    return source.model_copy(update={"columns": columns})
+def _unique(key: list[str]) -> gxe.Expectation:
+    if len(key) == 1:
+        return gxe.ExpectColumnValuesToBeUnique(
+            column=key[0], severity="critical", meta={"rule": "key"}
+        )
+    return gxe.ExpectCompoundColumnsToBeUnique(
+        column_list=key, severity="critical", meta={"rule": "key"}
+    )

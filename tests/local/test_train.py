@@ -20,7 +20,7 @@ from slipway.step import Step
 from tests.local.small_training_set import small_project, small_training_set
 
 pytestmark = [pytest.mark.local, pytest.mark.slow]
-BOTH = "{engine: auto, seed: 3, torch: {epochs: 4, batch_size: 256}, xgboost: {rounds: 60}}"
+BOTH = "{engine: auto, seed: 3, torch: {epochs: 4, batch_size: 256}, xgboost: {rounds: 150, early_stopping_rounds: 150}}"
 ROOT = Path(__file__).parents[2]
 
 
@@ -83,7 +83,7 @@ def test_a_killed_worker_of_either_engine_resumes_and_ends_in_the_same_model(
     unbroken, tmp_path, monkeypatch
 ):
     facts, candidate = unbroken
-    for engine, step in (("torch", 4), ("xgboost", 60)):
+    for engine, step in (("torch", 4), ("xgboost", 150)):
         marker = tmp_path / engine / "killed"
         marker.parent.mkdir()
         monkeypatch.setenv("SLIPWAY_KILL_WORKER", f"{engine}:{step}:{marker}")
