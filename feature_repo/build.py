@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from feature_repo.duck import connect, parquet_view
 from feature_repo.training_set import write_rows, write_training_set
 from feature_repo.views import write_tables, write_views
+from slipway.code import content_hash
 from slipway.files import new_folder, write_json
 from slipway.project import Project
 from slipway.storage import Location, explained, locate
@@ -54,7 +55,8 @@ def view_location(project: Project, feature_version: str, view: str) -> str:
 
 def feature_version(project: Project, data_version: str, as_of: datetime) -> str:
     """16 hex of everything that a build is made from."""
-    parts = [data_version, project.version, as_of.astimezone(UTC).isoformat()]
+    moment = as_of.astimezone(UTC).isoformat()
+    parts = [data_version, project.version, moment, content_hash(("feature_repo",))]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 

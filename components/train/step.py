@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -39,26 +40,26 @@ def train(
     contract = step.project.contract
     name = f"{feature_version}-{code_version}"
     work = step.project.home.ray / name
-    windows = _windows(contract, training_set)
-    encoder = Encoder.fit(contract, windows["train"])
-    _write_matrices(work / "data", encoder, windows, contract.target.label)
-    jobs = _jobs(contract, encoder, work / "data")
     out = work / "out"
-
-    missing = [job for job in jobs if read_trained(out, job.engine) is None]
+    missing = [engine for engine in _engines(contract) if read_trained(out, engine) is None]
     seconds = 0.0
-    if missing:
-        os.environ.update(ray_runs.ENVIRONMENT)
-        with step.importing():
-            import ray.train  # noqa: F401
-            from ray.train.v2.api import data_parallel_trainer  # noqa: F401
-        step.say(f"starting Ray for {' and '.join(job.engine for job in missing)}")
-        started = time.perf_counter()
-        with ray_runs.ray_session(contract.training):
-            missing = _searched(step, contract, missing, name, work)
-            step.say(f"training {' and '.join(job.engine for job in missing)}")
-            ray_runs.fit(missing, contract.training, name, work / "ray", out)
-        seconds = time.perf_counter() - started
+    with ThreadPoolExecutor(1) as pool:
+        # Ray's processes take seconds to come up, and mostly wait for each other.
+        preparing = pool.submit(_prepare, contract, training_set, work / "data")
+        if missing:
+            os.environ.update(ray_runs.ENVIRONMENT)
+            with step.importing():
+                import ray.train  # noqa: F401
+                from ray.train.v2.api import data_parallel_trainer  # noqa: F401
+            step.say(f"starting Ray for {' and '.join(missing)}")
+            started = time.perf_counter()
+            with ray_runs.ray_session(contract.training):
+                jobs = [job for job in preparing.result().jobs if job.engine in missing]
+                jobs = _searched(step, contract, jobs, name, work)
+                step.say(f"training {' and '.join(missing)}")
+                ray_runs.fit(jobs, contract.training, name, work / "ray", out)
+            seconds = time.perf_counter() - started
+        windows, encoder, jobs = preparing.result()
 
     results = {job.engine: _trained(out, job.engine) for job in jobs}
     chosen = min(results, key=lambda engine: results[engine].loss)
@@ -95,6 +96,19 @@ def train(
     step.say(f"{chosen} is the candidate; validation {unit}: {told}")
 
 
+class _Prepared(NamedTuple):
+    windows: dict[str, pa.Table]
+    encoder: Encoder
+    jobs: list[Job]
+
+
+def _prepare(contract: Contract, training_set: Path, data: Path) -> _Prepared:
+    windows = _windows(contract, training_set)
+    encoder = Encoder.fit(contract, windows["train"])
+    _write_matrices(data, encoder, windows, contract.target.label)
+    return _Prepared(windows, encoder, _jobs(contract, encoder, data))
+
+
 def _windows(contract: Contract, training_set: Path) -> dict[str, pa.Table]:
     """The rows of the train and validation windows. The test window is not read here."""
     table = pq.read_table(
@@ -116,9 +130,13 @@ def _write_matrices(
         np.save(folder / f"{window}_y.npy", rows[label].to_numpy().astype(np.float32))
 
 
+def _engines(contract: Contract) -> tuple[str, ...]:
+    engine = contract.training.engine
+    return ("torch", "xgboost") if engine == "auto" else (engine,)
+
+
 def _jobs(contract: Contract, encoder: Encoder, data: Path) -> list[Job]:
     training = contract.training
-    engines = ("torch", "xgboost") if training.engine == "auto" else (training.engine,)
     return [
         Job(
             engine=engine,
@@ -131,7 +149,7 @@ def _jobs(contract: Contract, encoder: Encoder, data: Path) -> list[Job]:
             threads=training.cpus_per_worker,
             gpu=training.use_gpu,
         )
-        for engine in engines
+        for engine in _engines(contract)
     ]
 
 
