@@ -125,7 +125,7 @@ class DataStore:
         version = hashlib.sha256(listed.encode()).hexdigest()[:16]
         if (self.base / version / MANIFEST).exists():
             return self._checked(version), True
-        created = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        created = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
         def fill(folder: Location) -> Manifest:
             stored = [
@@ -148,8 +148,8 @@ class DataStore:
 
     def list(self) -> list[Manifest]:
         """Every version, the oldest first."""
-        names = [name for name in self.base.folders() if (self.base / name / MANIFEST).exists()]
-        return sorted((self.manifest(name) for name in names), key=lambda m: (m.created, m.id))
+        found = [self.manifest(name) for name in self.base.folders_with(MANIFEST)]
+        return sorted(found, key=lambda manifest: (manifest.created, manifest.id))
 
     def manifest(self, version: str) -> Manifest:
         place = self.base / version / MANIFEST

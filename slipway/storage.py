@@ -65,12 +65,14 @@ class Location:
         with explained(self.uri), self.filesystem.open_input_stream(self.path) as file:
             return bytes(file.read())
 
-    def folders(self) -> list[str]:
-        """Names of the folders in this one, sorted; none where it does not exist."""
-        selector = FileSelector(self.path, allow_not_found=True)
+    def folders_with(self, name: str) -> list[str]:
+        """Names of the folders in this one that hold a file `name`, sorted; temporary ones apart."""
+        # Recursive, because folders of Google's store exist in the names of their files alone.
+        selector = FileSelector(self.path, allow_not_found=True, recursive=True)
         with explained(self.uri):
             found = self.filesystem.get_file_info(selector)
-        return sorted(item.base_name for item in found if item.type == FileType.Directory)
+        inner = [item.path.removeprefix(f"{self.path}/").split("/") for item in found]
+        return sorted(p[0] for p in inner if p[1:] == [name] and not p[0].startswith("."))
 
 
 def locate(uri: str, root: Path | None = None) -> Location:

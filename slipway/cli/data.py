@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,7 +47,7 @@ def list_(project: Path, as_json: bool) -> None:
                 [
                     (
                         manifest.id,
-                        manifest.created,
+                        _moment(manifest),
                         sum(source.rows for source in manifest.sources),
                         round(sum(source.bytes for source in manifest.sources) / 1e6, 2),
                         ", ".join(source.name for source in manifest.sources),
@@ -69,7 +70,7 @@ def show(version: str, project: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(manifest.to_json(), indent=2))
         return
-    click.echo(f"{manifest.id}, stored {manifest.created}")
+    click.echo(f"{manifest.id}, stored {_moment(manifest)}")
     for source in manifest.sources:
         key = f", key {', '.join(source.key)}" if source.key else ""
         click.echo(
@@ -93,7 +94,7 @@ def diff(old: str, new: str, project: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2))
         return
-    click.echo(f"{_title(before)} -> {_title(after)}")
+    click.echo(f"{before.id} ({_moment(before)}) -> {after.id} ({_moment(after)})")
     for name in found.sources_added:
         click.echo(f"\n{click.style(name, bold=True)}: a new source")
     for name in found.sources_removed:
@@ -104,8 +105,8 @@ def diff(old: str, new: str, project: Path, as_json: bool) -> None:
             click.echo(_columns(change))
 
 
-def _title(manifest: Manifest) -> str:
-    return f"{manifest.id} ({manifest.created})"
+def _moment(manifest: Manifest) -> str:
+    return datetime.fromisoformat(manifest.created).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _summary(change: TableDiff | None) -> str:

@@ -62,7 +62,7 @@ def _score(project: Project, run: Any, progress: Progress) -> dict[str, Any]:
     if kept.exists() and (before := read_json(kept))["key"] == key:
         progress.say("reused: the model, its features and the server are unchanged")
         return dict(before["score"])
-    score = replay(project, run.package, run.training_set, feature_version)
+    score: dict[str, Any] = replay(project, run.package, run.training_set, feature_version)
     write_json(kept, {"key": key, "score": score})
     progress.say(
         f"{score['requests']} requests, p50 {score['p50_ms']:.1f} ms; {score['metric']} online "

@@ -277,5 +277,5 @@ class Contract(Section):
     @property
     def sql_paths(self) -> tuple[str, ...]:
         """Every SQL file that the contract names, relative to it."""
-        named = [*self.tables.values(), *self.views.values(), self.target]
-        return tuple(item.sql for item in named)
+        tables = [table.sql for table in self.tables.values()]
+        return (*tables, *(view.sql for view in self.views.values()), self.target.sql)

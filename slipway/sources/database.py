@@ -28,19 +28,21 @@ def read_query(uri: str, source: Source, root: Path) -> pa.Table:
 
     try:
         url = make_url(uri)
+        if url.drivername == "postgresql":
+            url = url.set(drivername="postgresql+psycopg2")  # the driver that is installed here
         backend = url.get_backend_name()
         if backend == "sqlite":
             url = url.set(database=str(_existing(root, url.database)))
         timeout = _TIMEOUTS.get(backend)
         engine = create_engine(url, connect_args={timeout: 10} if timeout else {})
-    except (ArgumentError, ValueError) as error:
-        raise UserError(
-            f"the database URI is wrong ({error}).", "Write dialect://user:password@host/database."
-        ) from None
     except (NoSuchModuleError, ImportError) as error:
         raise UserError(
             f"the database's driver is missing ({error}).",
-            "Install it, or name another one: postgresql+psycopg2://...",
+            "Install it, or name another one, like dialect+driver://...",
+        ) from None
+    except (ArgumentError, ValueError) as error:
+        raise UserError(
+            f"the database URI is wrong ({error}).", "Write dialect://user:password@host/database."
         ) from None
     try:
         with engine.connect() as connection:

@@ -95,7 +95,7 @@ def _unpacked(location: Location, compression: str) -> Iterator[BinaryIO]:
                 with gzip.GzipFile(fileobj=file) as inner:
                     yield cast(BinaryIO, inner)
             elif compression == ".zip":
-                with zipfile.ZipFile(file) as archive:
+                with _archive(file) as archive:
                     names = [n for n in archive.namelist() if not n.endswith("/")]
                     if len(names) != 1:
                         raise UserError(
@@ -113,9 +113,17 @@ def _unpacked(location: Location, compression: str) -> Iterator[BinaryIO]:
         ) from None
 
 
-def _header(file: BinaryIO) -> list[str]:
+def _archive(file: pa.NativeFile) -> zipfile.ZipFile:
     try:
-        header = next(csv.reader(io.TextIOWrapper(file, "utf-8-sig", newline="")), [])
+        return zipfile.ZipFile(file)
+    except pa.ArrowInvalid:  # it looks for the directory before the file's start
+        raise zipfile.BadZipFile("it is too short") from None
+
+
+def _header(file: BinaryIO) -> list[str]:
+    lines = (line.decode("utf-8-sig") for line in io.BufferedReader(cast(io.RawIOBase, file)))
+    try:
+        header = next(csv.reader(lines), [])
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(
             f"its first line is not CSV in UTF-8 ({error}).", "Save it as UTF-8."

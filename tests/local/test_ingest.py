@@ -1,4 +1,4 @@
-"""Whatever comes in, from wherever: the same rows are the same version, and a bad source says so."""
+"""Whatever comes in: the same rows are the same version, and a bad source says so."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 import zipfile
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -178,7 +179,7 @@ def postgres(tmp_path_factory):
     import tempfile
 
     # Not tmp_path: a socket's path has 107 bytes at most, and user postgres must get there.
-    with tempfile.TemporaryDirectory(prefix="pg", dir="/tmp") as name:  # noqa: S108
+    with tempfile.TemporaryDirectory(prefix="pg", dir="/tmp") as name:
         folder = Path(name)
         if RUN_AS:
             shutil.chown(folder, "postgres")
@@ -309,6 +310,8 @@ def s3(monkeypatch):
     client = boto3.client("s3", region_name="us-east-1")
     client.create_bucket(Bucket="shop-data")
     yield client
+    # Its state is the process's: the next server would start with this one's objects.
+    urllib.request.urlopen(f"http://{host}:{port}/moto-api/reset", data=b"").close()
     server.stop()
 
 
@@ -357,7 +360,7 @@ def _gcs_server() -> str | None:
 
 @pytest.mark.skipif(not _gcs_server(), reason="no fake-gcs-server on PATH: gs:// was not run")
 def test_google_storage_holds_sources_and_versions_like_a_folder(tmp_path, reference, monkeypatch):
-    """Against fake-gcs-server, Google's protocol on loopback; Google's own service was not reached."""
+    """Against fake-gcs-server on loopback: Google's protocol, not Google's own service."""
     import httpx
 
     port = _free_port()

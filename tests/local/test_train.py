@@ -20,7 +20,10 @@ from slipway.step import Step
 from tests.local.small_training_set import small_project, small_training_set
 
 pytestmark = [pytest.mark.local, pytest.mark.slow]
-BOTH = "{engine: auto, seed: 3, torch: {epochs: 4, batch_size: 256}, xgboost: {rounds: 150, early_stopping_rounds: 150}}"
+BOTH = (
+    "{engine: auto, seed: 3, torch: {epochs: 4, batch_size: 256}, "
+    "xgboost: {rounds: 150, early_stopping_rounds: 150}}"
+)
 ROOT = Path(__file__).parents[2]
 
 
@@ -102,9 +105,12 @@ def test_a_killed_step_leaves_no_process_and_resumes_where_it_was(unbroken, tmp_
     small_project(tmp_path, "binary", BOTH)
     small_training_set(tmp_path / "set", "binary")
     code = (
-        "from pathlib import Path; from slipway.project import Project; from slipway.step import Step; "
+        "from pathlib import Path; "
+        "from slipway.project import Project; "
+        "from slipway.step import Step; "
         "from components.train.step import train; "
-        "train(Step('train', Project.load('project.yaml')), 'features', 'code', Path('set'), Path('candidate').resolve())"
+        "step = Step('train', Project.load('project.yaml')); "
+        "train(step, 'features', 'code', Path('set'), Path('candidate').resolve())"
     )
     victim = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
     saved = tmp_path / ".slipway" / "ray" / "features-code" / "ray"
@@ -155,7 +161,10 @@ def test_two_workers_share_the_rows_and_find_the_signal(tmp_path, engine):
 def test_a_search_trains_with_the_best_settings_it_tried(tmp_path, method):
     space = "{xgboost.max_depth: [1, 4]}"
     if method != "grid":
-        space = "{xgboost.max_depth: {min: 1, max: 5}, xgboost.learning_rate: {min: 0.01, max: 0.3, log: true}}"
+        space = (
+            "{xgboost.max_depth: {min: 1, max: 5}, "
+            "xgboost.learning_rate: {min: 0.01, max: 0.3, log: true}}"
+        )
     training = (
         "{engine: xgboost, xgboost: {rounds: 40}, "
         f"search: {{method: {method}, trials: 4, space: {space}}}}}"

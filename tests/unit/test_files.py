@@ -18,9 +18,14 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_rubbish(tmp_path):
 
 def test_a_folder_appears_only_when_it_is_complete(tmp_path):
     target = tmp_path / "version"
-    with pytest.raises(RuntimeError), new_folder(target) as folder:
-        write_text(folder / "half", "x")
-        raise RuntimeError
+
+    def interrupted():
+        with new_folder(target) as folder:
+            write_text(folder / "half", "x")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        interrupted()
     assert list(tmp_path.iterdir()) == []
 
 
