@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from slipway.contract.units import CalendarSpan, Instant, Ttl
+from slipway.contract.units import CalendarSpan, Instant, Ttl, parse_instant
+from slipway.errors import UserError
 
 ColumnType = Literal["int", "float", "string", "bool", "timestamp"]
 FeatureType = Literal["int", "float", "string", "bool"]
@@ -255,9 +256,10 @@ class Contract(Section):
 
     def resolve_as_of(self, text: str = "") -> datetime:
         """The run's `as_of` in UTC: the given text, else the contract's, else now."""
-        from slipway.contract.units import parse_instant
-
-        moment = parse_instant(text) if text else self.as_of
+        try:
+            moment = parse_instant(text) if text else self.as_of
+        except ValueError as error:
+            raise UserError(f"as_of: {error}.") from None
         return (self.localize(moment) if moment else datetime.now(UTC)).astimezone(UTC)
 
     def windows(self, as_of: datetime) -> dict[str, tuple[datetime, datetime]]:
