@@ -66,7 +66,7 @@ class Location:
             return bytes(file.read())
 
     def folders_with(self, name: str) -> list[str]:
-        """Names of the folders in this one that hold a file `name`, sorted; temporary ones apart."""
+        """Names of the folders in this one that hold a file `name`, sorted; hidden ones apart."""
         # Recursive, because folders of Google's store exist in the names of their files alone.
         selector = FileSelector(self.path, allow_not_found=True, recursive=True)
         with explained(self.uri):

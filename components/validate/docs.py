@@ -7,8 +7,10 @@ from six hosts, so the page is ours.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
+from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from great_expectations.render.renderer import ValidationResultsPageRenderer
 from great_expectations.render.view import DefaultJinjaSectionView
@@ -27,9 +29,9 @@ def render_docs(
     sources = []
     for name, result in results.items():
         # The first section is about the run: suite, statistics, links to pages that are not here.
-        document = renderer.render(result).to_json_dict()["sections"][1:]
+        document = renderer.render(_escaped(result)).to_json_dict()["sections"][1:]
         sections = [
-            Markup(  # noqa: S704 (GX escapes what it did not make)
+            Markup(  # noqa: S704 (the data in it are escaped)
                 view.render({"section": section, "section_loop": {"index": f"{name}-{at}"}})
             )
             for at, section in enumerate(document)
@@ -41,3 +43,21 @@ def render_docs(
     return environment.get_template("docs.html.j2").render(
         title=title, data_version=data_version, sources=sources
     )
+
+
+def _escaped(result: ExpectationSuiteValidationResult) -> ExpectationSuiteValidationResult:
+    """Great Expectations puts the values that it did not expect into its tables as they are."""
+    copy = deepcopy(result)
+    for item in copy.results:
+        item.result = _escape(item.result)
+    return copy
+
+
+def _escape(value: Any) -> Any:
+    if isinstance(value, str):
+        return escape(value)
+    if isinstance(value, dict):
+        return {_escape(name): _escape(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_escape, value))
+    return value

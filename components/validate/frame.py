@@ -75,7 +75,7 @@ def _typed(values: pa.ChunkedArray) -> pd.Series:
 
 
 def _mixed(texts: pa.ChunkedArray, strange: pa.ChunkedArray, stand_in: np.generic) -> pd.Series:
-    found = np.full(len(texts), stand_in, dtype=object)
+    found = np.array([stand_in] * len(texts), dtype=object)
     found[texts.is_null().to_numpy()] = None
     at = strange.to_numpy()
     found[at] = texts.to_numpy()[at]

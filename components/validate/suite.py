@@ -42,7 +42,7 @@ def make_suite(contract: Contract, source_name: str, types: Mapping[str, str]) -
             rules += _any_values(name, column)
         if name in sound:
             rules += _typed_values(name, column, contract)
-    if source.key and set(source.key) <= set(types):
+    if source.key and set(source.key) <= sound:
         rules.append(_unique(list(source.key)))
     if source.ordered_by and set(source.ordered_by) <= sound:
         rules.append(

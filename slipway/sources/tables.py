@@ -120,10 +120,15 @@ def _archive(file: pa.NativeFile) -> zipfile.ZipFile:
         raise zipfile.BadZipFile("it is too short") from None
 
 
+def _lines(file: BinaryIO) -> Iterator[str]:
+    """Decoded one by one, so that an error belongs to its line."""
+    for line in io.BufferedReader(cast(io.RawIOBase, file)):
+        yield line.decode("utf-8-sig")
+
+
 def _header(file: BinaryIO) -> list[str]:
-    lines = (line.decode("utf-8-sig") for line in io.BufferedReader(cast(io.RawIOBase, file)))
     try:
-        header = next(csv.reader(lines), [])
+        header = next(csv.reader(_lines(file)), [])
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(
             f"its first line is not CSV in UTF-8 ({error}).", "Save it as UTF-8."
@@ -151,7 +156,7 @@ def _what_is_wrong(file: BinaryIO, width: int, error: pa.ArrowInvalid) -> UserEr
     """Read again, slowly, to say in which line."""
     last = 1
     try:
-        rows = csv.reader(io.TextIOWrapper(file, "utf-8-sig", newline=""))
+        rows = csv.reader(_lines(file))
         for row in rows:
             if row and len(row) != width:
                 return UserError(
@@ -160,7 +165,7 @@ def _what_is_wrong(file: BinaryIO, width: int, error: pa.ArrowInvalid) -> UserEr
                 )
             last = rows.line_num + 1
     except UnicodeDecodeError:
-        return UserError(f"around line {last} it is not UTF-8.", "Save it as UTF-8.")
+        return UserError(f"line {last} is not UTF-8.", "Save it as UTF-8.")
     except csv.Error as fault:
         return UserError(f"line {last} is not CSV ({fault}).", "Mend the line.")
     return UserError(f"it is not CSV ({_first_line(error)}).", "Export it again.")

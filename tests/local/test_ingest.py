@@ -439,7 +439,11 @@ def test_a_wrong_file_of_a_package_is_answered_with_the_right_one(tmp_path):
         ("header.csv", csv_text([]).encode(), "not a single row"),
         ("cut.csv", csv_text(event_rows()).encode()[:-20], f"line {ROWS + 1} has"),
         ("ragged.csv", csv_text([*event_rows()[:9], ["1", "2"]]).encode(), "line 11 has 2 values"),
-        ("latin.csv", csv_text(event_rows()).replace("new", "né").encode("latin-1"), "not UTF-8"),
+        (
+            "latin.csv",
+            csv_text(event_rows()).replace("new", "né").encode("latin-1"),
+            "line 3 is not",
+        ),
         ("other.csv", b"a;b\n1;2\n", "none of the contract's columns; it has a;b"),
         ("double.csv", b"id,id\n1,2\n", "the column 'id' twice"),
         ("table.xlsx", b"PK", "`format: csv`"),

@@ -1,7 +1,14 @@
+-- The gain since the survey before. The first survey of a country has none.
+with gains as (
+    select
+        country, year, known_at,
+        life_exp - lag(life_exp) over (partition by country order by year) as gain
+    from published
+)
 select
     make_timestamptz(surveys.year, 1, 1, 0, 0, 0) as asked_at,
     surveys.country, surveys.continent, surveys.year,
-    published.life_exp as life_exp_then,
-    published.known_at as published_at
+    gains.gain,
+    gains.known_at as published_at
 from surveys
-left join published using (country, year)
+left join gains using (country, year)
