@@ -16,7 +16,7 @@ import yaml
 
 from pipelines.compile import STEPS, compile_training
 from slipway.files import read_json
-from slipway.package import REQUIRED, digest, verify
+from slipway.package import REQUIRED, verify
 from slipway.project import Project
 
 pytestmark = [pytest.mark.local, pytest.mark.slow]
@@ -151,12 +151,13 @@ def test_the_compiled_file_is_what_runs_locally_and_names_every_step(gapminder, 
         "register": {"evaluate", "features", "ingest", "train"},
     }
     # What each local step was given is what the graph says it gets.
-    last = sorted((loaded.home.pipelines / "runs").iterdir())[0]
-    version = (last / "ingest" / "data_version").read_text()
-    assert (last / "validate" / "Output").read_text() == version
-    facts = read_json(last / "register" / "facts")["facts"]
-    assert facts["lineage"]["data_version"] == version
-    assert facts["lineage"]["feature_version"] == (last / "features" / "Output").read_text()
+    first_run = sorted((loaded.home.pipelines / "runs").iterdir())[0]
+    given = {step: read_json(first_run / step / "facts")["facts"] for step in STEPS}
+    lineage = given["register"]["lineage"]
+    assert lineage["data_version"] == given["ingest"]["data_version"]
+    assert given["validate"]["data_version"] == given["ingest"]["data_version"]
+    assert lineage["feature_version"] == given["features"]["feature_version"]
+    assert lineage["as_of"] == given["features"]["as_of"]
 
 
 def test_killed_at_any_step_the_same_command_ends_in_the_same_result(gapminder, tmp_path):
@@ -167,11 +168,6 @@ def test_killed_at_any_step_the_same_command_ends_in_the_same_result(gapminder, 
     assert result(demo(project)) == result(unbroken)
     package = Path(read_json(Project.load(project).home.pipelines / "last.json")["package"])
     verify(package)
-    assert digest(package)
-    temporary = [
-        p for p in project.parent.rglob(".*") if p.name != ".slipway" and ".part" in p.name
-    ]
-    assert not temporary
 
 
 def kill_during(step: str, project: Path) -> None:
@@ -194,7 +190,7 @@ def kill_during(step: str, project: Path) -> None:
             return False
         text = log.read_text()
         if step == "score":
-            return "finished with status" in text and "Pipeline" in text.splitlines()[-1]
+            return re.search(r"Pipeline .* finished with status", text) is not None
         started = re.findall(r"Executing task .*?'([a-z]+)'", text)
         return bool(started) and started[-1] == step
 
