@@ -40,13 +40,13 @@ slipway := .venv/bin/slipway
 ##@ Lifecycle
 
 .PHONY: demo serve score report data compile
-demo: $(ready) ## The whole lifecycle on this machine: data to a served, monitored model
+demo: $(ready) ## The whole lifecycle on this machine: data to a model that answers, and a report
 	$(slipway) demo --project $(PROJECT) $(ARGS)
 
-serve: $(ready) ## Serve the champion on loopback
+serve: $(ready) ## Serve the champion, its metrics and the MLflow UI on loopback until Ctrl-C
 	$(slipway) serve --project $(PROJECT) $(ARGS)
 
-score: $(ready) ## Score a batch with the champion
+score: $(ready) ## Send one real request to the endpoint of `make serve`
 	$(slipway) score --project $(PROJECT) $(ARGS)
 
 report: $(ready) ## Print where the report of the last run is
@@ -88,10 +88,10 @@ lock-check: $(ready) ## Check, offline, that the locks satisfy requirements/*.in
 ##@ Measuring
 
 .PHONY: bench-lifecycle bench-scale
-bench-lifecycle: $(ready) ## Time the lifecycle beside its peers
+bench-lifecycle: $(ready) ## The whole run beside the bare work of its steps in one process
 	.venv/bin/python -m benchmarks.lifecycle $(ARGS)
 
-bench-scale: $(ready) ## Measure growth with rows and with requests
+bench-scale: $(ready) ## Ten times the rows: seconds and memory
 	.venv/bin/python -m benchmarks.scale $(ARGS)
 
 ##@ Housekeeping

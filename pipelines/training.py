@@ -2,14 +2,14 @@
 
 from typing import NamedTuple
 
-from components.ingest.component import ingest
-from components.validate.component import validate
 from kfp import dsl
 
 from components.evaluate.component import evaluate
 from components.features.component import features
+from components.ingest.component import ingest
 from components.register.component import register
 from components.train.component import train
+from components.validate.component import validate
 
 
 class Records(NamedTuple):

@@ -8,18 +8,7 @@ from typing import Any
 import click
 
 from slipway.cli._options import table
-
-NAMES = {
-    "roc_auc": "ROC-AUC",
-    "pr_auc": "PR-AUC",
-    "log_loss": "log loss",
-    "brier": "Brier",
-    "accuracy": "accuracy",
-    "f1_macro": "macro F1",
-    "rmse": "RMSE",
-    "mae": "MAE",
-    "r2": "R²",
-}
+from slipway.report.text import metric_name
 
 
 def show_summary(found: dict[str, Any], page: Path) -> str:
@@ -46,7 +35,7 @@ def show_summary(found: dict[str, Any], page: Path) -> str:
 def _models(models: list[dict[str, Any]]) -> str:
     metrics = list(models[0]["metrics"])
     return table(
-        ["on the test window", *(NAMES.get(metric, metric) for metric in metrics)],
+        ["on the test window", *(metric_name(metric) for metric in metrics)],
         [[_model(model), *(_score(model["metrics"].get(m)) for m in metrics)] for model in models],
     )
 

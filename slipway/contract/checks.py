@@ -6,7 +6,14 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import NamedTuple
 
-from slipway.contract.model import Contract, Range, TorchSettings, XgboostSettings
+from slipway.contract.model import (
+    Contract,
+    Feature,
+    Range,
+    RequestFeature,
+    TorchSettings,
+    XgboostSettings,
+)
 
 METRICS = {
     "binary": ("roc_auc", "pr_auc", "log_loss", "brier"),
@@ -16,6 +23,7 @@ METRICS = {
 HIGHER_IS_BETTER = frozenset({"roc_auc", "pr_auc", "accuracy", "f1_macro", "r2"})
 TIME_SLICES = ("month", "day_of_week", "hour")
 RESERVED = frozenset({"row_id", "window"})
+DATABASES = frozenset({"sqlite", "postgresql", "mysql", "mariadb", "mssql", "oracle"})
 
 
 class Problem(NamedTuple):
@@ -93,9 +101,6 @@ def _sources(contract: Contract) -> Iterator[Problem]:
                 )
 
 
-DATABASES = frozenset({"sqlite", "postgresql", "mysql", "mariadb", "mssql", "oracle"})
-
-
 def _views(contract: Contract) -> Iterator[Problem]:
     for name, view in contract.views.items():
         for at, entity in enumerate(view.entities):
@@ -106,18 +111,20 @@ def _views(contract: Contract) -> Iterator[Problem]:
                     did_you_mean(entity, contract.entities),
                 )
         for feature_name, feature in view.features.items():
-            if not _ordered(feature.range):
-                yield Problem(
-                    ("views", name, "features", feature_name, "range"),
-                    "the range ends before it starts",
-                    "write [low, high]",
-                )
+            yield from _range(("views", name, "features", feature_name), feature)
             if feature_name in contract.entities or feature_name == view.event_timestamp:
                 yield Problem(
                     ("views", name, "features", feature_name),
                     f"'{feature_name}' is a key of the view and cannot be a feature",
                     "rename the feature",
                 )
+
+
+def _range(path: tuple[str, ...], feature: Feature | RequestFeature) -> Iterator[Problem]:
+    if feature.range and feature.type not in ("int", "float"):
+        yield Problem((*path, "range"), f"a {feature.type} feature has no range", "remove `range`")
+    elif not _ordered(feature.range):
+        yield Problem((*path, "range"), "the range ends before it starts", "write [low, high]")
 
 
 def _request(contract: Contract) -> Iterator[Problem]:
@@ -133,8 +140,7 @@ def _request(contract: Contract) -> Iterator[Problem]:
             )
         if feature.type != "timestamp" and feature.parts:
             yield Problem((*path, "parts"), "only a timestamp has parts", "remove `parts`")
-        if not _ordered(feature.range):
-            yield Problem((*path, "range"), "the range ends before it starts", "write [low, high]")
+        yield from _range(path, feature)
         entity = contract.entities.get(name)
         if entity and entity.type != feature.type:
             yield Problem(
