@@ -36,6 +36,10 @@ ENVIRONMENT = {
 }
 
 
+SHORT = Path("/tmp")  # noqa: S108
+PREFIX = "slipway-ray-"
+
+
 @contextmanager
 def ray_session(training: Training) -> Iterator[None]:
     """A Ray of our own for the time of the block, or the cluster that `RAY_ADDRESS` names."""
@@ -66,6 +70,15 @@ def ray_session(training: Training) -> Iterator[None]:
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_folders_of_killed_runs() -> None:
+    import psutil
+
+    for folder in SHORT.glob(f"{PREFIX}*"):
+        pid = folder.name.removeprefix(PREFIX).split("-")[0]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def fit(jobs: list[Job], training: Training, name: str, storage: Path, out: Path) -> None:
