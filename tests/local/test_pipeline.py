@@ -8,16 +8,22 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from components.features.step import features
+from components.ingest.step import ingest
 from pipelines.compile import STEPS, compile_training
 from slipway.files import read_json
 from slipway.package import REQUIRED, verify
 from slipway.project import Project
+from slipway.step import Step
 
 pytestmark = [pytest.mark.local, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
@@ -106,13 +112,15 @@ def test_a_changed_contract_trains_anew_and_must_beat_the_champion(gapminder, tm
 
 
 def test_as_of_hides_everything_later(tmp_path):
-    project = copy_of("gapminder", tmp_path / "project")
-    done = slipway("run", "--project", project, "--as-of", "2004-01-01")
-    assert done.returncode == 0, done.stderr
-    records = Project.load(project).home.pipelines / "runs"
-    facts = read_json(next(records.glob("*/features/facts")))["facts"]
-    assert facts["windows"]["test"]["end"].startswith("2004-01-01")
-    assert max(view["last"] for view in facts["views"]) <= "2004-01-01T00:00:00"
+    project = Project.load(copy_of("gapminder", tmp_path / "project"))
+    data_version = ingest(Step("ingest", project))
+    step = Step("features", project)
+    features(step, data_version, "2004-01-01", tmp_path / "training_set")
+    assert step.facts["windows"]["test"]["end"].startswith("2004-01-01")
+    assert max(view["last"] for view in step.facts["views"]) <= "2004-01-01T00:00:00"
+    rows = pq.read_table(tmp_path / "training_set")
+    for name in ("asked_at", "published_at"):
+        assert pc.max(rows[name]).as_py() <= datetime(2004, 1, 1, tzinfo=UTC)
 
 
 def test_bad_data_stops_before_training_with_one_clear_message(tmp_path):
