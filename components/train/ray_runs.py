@@ -53,8 +53,9 @@ def ray_session(training: Training) -> Iterator[None]:
         finally:
             ray.shutdown()
         return
+    _remove_folders_of_killed_runs()
     # Sockets lie below this folder, and their paths may have 107 characters.
-    folder = tempfile.mkdtemp(prefix="slipway-", dir="/tmp")
+    folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=SHORT)
     try:
         ray.init(
             address="local",

@@ -12,6 +12,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
+from components.train import ray_runs
 from components.train.export import check_parity
 from components.train.step import train
 from slipway.files import read_json, sha256
@@ -125,6 +126,8 @@ def test_a_killed_step_leaves_no_process_and_resumes_where_it_was(unbroken, tmp_
     _, alive = psutil.wait_procs(family, timeout=90)
     assert not alive, f"orphans: {[process.name() for process in alive]}"
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    left = list(ray_runs.SHORT.glob(f"{ray_runs.PREFIX}{victim.pid}-*"))
+    assert not left, "the session folder of the killed run is still there"
     resumed = read_json(tmp_path / "candidate" / "training.json")
     assert losses(resumed) == losses(facts)
     assert sha256(tmp_path / "candidate" / "model.onnx") == sha256(candidate / "model.onnx")
