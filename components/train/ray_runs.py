@@ -53,7 +53,6 @@ def ray_session(training: Training) -> Iterator[None]:
         finally:
             ray.shutdown()
         return
-    _remove_folders_of_killed_runs()
     # Sockets lie below this folder, and their paths may have 107 characters.
     folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=SHORT)
     try:
@@ -73,7 +72,8 @@ def ray_session(training: Training) -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remove_folders_of_killed_runs() -> None:
+def remove_folders_of_killed_runs() -> None:
+    """Ray's session folders of processes that are no more."""
     import psutil
 
     for folder in SHORT.glob(f"{PREFIX}*"):

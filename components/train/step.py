@@ -37,6 +37,7 @@ def train(
     What is cut off, a worker or the whole step, resumes from its last checkpoint when the same
     features are trained by the same code again.
     """
+    ray_runs.remove_folders_of_killed_runs()
     contract = step.project.contract
     name = f"{feature_version}-{code_version}"
     work = step.project.home.ray / name

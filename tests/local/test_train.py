@@ -101,6 +101,14 @@ def test_a_killed_worker_of_either_engine_resumes_and_ends_in_the_same_model(
             assert sha256(folder / "model.onnx") == sha256(candidate / "model.onnx")
 
 
+def of_session(pid):
+    """Processes of that step's Ray, also those that started last: its folder is in their command
+    lines."""
+    folder = f"{ray_runs.PREFIX}{pid}-"
+    running = psutil.process_iter(["cmdline"])
+    return [process for process in running if folder in " ".join(process.info["cmdline"] or [])]
+
+
 def test_a_killed_step_leaves_no_process_and_resumes_where_it_was(unbroken, tmp_path):
     facts, candidate = unbroken
     small_project(tmp_path, "binary", BOTH)
@@ -121,9 +129,10 @@ def test_a_killed_step_leaves_no_process_and_resumes_where_it_was(unbroken, tmp_
         assert time.monotonic() < deadline
         time.sleep(0.05)
     family = psutil.Process(victim.pid).children(recursive=True)
+    assert len(family) > 2, "Ray's processes were expected"
     victim.send_signal(signal.SIGKILL)
     victim.wait()
-    _, alive = psutil.wait_procs(family, timeout=90)
+    _, alive = psutil.wait_procs(family + of_session(victim.pid), timeout=90)
     assert not alive, f"orphans: {[process.name() for process in alive]}"
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
     left = list(ray_runs.SHORT.glob(f"{ray_runs.PREFIX}{victim.pid}-*"))
