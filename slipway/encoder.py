@@ -7,25 +7,24 @@ that file. There is no second implementation to drift from.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from slipway.contract.model import Contract
+from slipway.rows import Matrix
 
-ARROW_TYPES: dict[str, pa.DataType] = {
-    "int": pa.int64(),
-    "float": pa.float64(),
-    "string": pa.string(),
-    "bool": pa.bool_(),
-    "timestamp": pa.timestamp("us", tz="UTC"),
-}
-Columns = Mapping[str, "pa.ChunkedArray | pa.Array | Sequence[Any]"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from slipway.contract.model import Contract
+
+Columns = Mapping[str, Sequence[Any]]
 
 
 @dataclass(frozen=True)
@@ -90,6 +89,8 @@ class Encoder:
     @classmethod
     def fit(cls, contract: Contract, train: pa.Table) -> Encoder:
         """Learn the categories from the train window's rows."""
+        import pyarrow.compute as pc
+
         columns: list[EncodedColumn] = []
         features = input_features(contract)
         for feature in features:
@@ -111,24 +112,33 @@ class Encoder:
     def encode(self, rows: Columns | pa.Table) -> npt.NDArray[np.float32]:
         """Raw columns by name, n rows each, to float32 [n, len(columns)].
 
-        A null is NaN in a number and 0 in a category. Raises `KeyError` for a missing column and
-        `pyarrow.ArrowInvalid` for values that are not of the feature's type.
+        `rows` holds Python values, as a request does, or is an Arrow table with the features' Arrow
+        types: faster by far for many rows, and its library is not loaded for a request. A null is
+        NaN in a number and 0 in a category. Raises `KeyError` for a missing column and `ValueError`
+        (`pyarrow.ArrowInvalid` is one) for values that are not of the feature's type.
         """
-        arrays = {
-            feature.name: _as_array(rows[feature.name], ARROW_TYPES[feature.type])
-            for feature in self.features
-        }
-        count = len(next(iter(arrays.values())))
-        matrix = np.empty((count, len(self.columns)), np.float32)
-        for at, column in enumerate(self.columns):
-            array = arrays[column.feature]
-            if column.categorical:
-                codes = pc.index_in(array, value_set=pa.array(column.categories, pa.string()))
-                matrix[:, at] = pc.fill_null(pc.add(codes, 1), 0).to_numpy(zero_copy_only=False)
-            else:
-                number = _part(array, column.part, self.timezone) if column.part else array
-                matrix[:, at] = pc.cast(number, pa.float64()).to_numpy(zero_copy_only=False)
-        return matrix
+        if isinstance(rows, Matrix) and rows.names == self._plain:
+            return rows.matrix.astype(np.float32, copy=False)
+        if not isinstance(rows, Mapping):
+            from slipway.arrow import encode_table
+
+            return encode_table(self, rows)
+        encoded = [
+            read(rows[column.feature])
+            for column, read in zip(self.columns, self._readers, strict=True)
+        ]
+        return np.ascontiguousarray(np.array(encoded, np.float32).T)
+
+    @cached_property
+    def _plain(self) -> tuple[str, ...]:
+        """The features in order, if the matrix is just their numbers; else nothing."""
+        plain = all(not column.categorical and not column.part for column in self.columns)
+        return tuple(column.feature for column in self.columns) if plain else ()
+
+    @cached_property
+    def _readers(self) -> tuple[Callable[[Sequence[Any]], Sequence[Any]], ...]:
+        zone = ZoneInfo(self.timezone)
+        return tuple(_reader(column, zone) for column in self.columns)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
@@ -148,20 +158,22 @@ class Encoder:
         )
 
 
-def _as_array(values: Any, kind: pa.DataType) -> pa.Array:
-    if isinstance(values, pa.ChunkedArray):
-        values = values.combine_chunks()
-    if isinstance(values, pa.Array):
-        return values if values.type == kind else values.cast(kind)
-    return pa.array(values, kind)
+def _reader(column: EncodedColumn, zone: ZoneInfo) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """From a feature's values to a column of numbers; numpy makes a null NaN."""
+    if column.categorical:
+        code = {category: at for at, category in enumerate(column.categories, 1)}.get
+        return lambda values: [code(value, 0) for value in values]
+    if column.part:
+        part = _PARTS[column.part]
+        return lambda values: [
+            None if value is None else part(value.astimezone(zone)) for value in values
+        ]
+    return lambda values: values
 
 
-def _part(moments: pa.Array, part: str, timezone: str) -> pa.Array:
-    local = moments.cast(pa.timestamp("us", tz=timezone))
-    if part == "minute_of_day":
-        return pc.add(pc.multiply(pc.hour(local), 60), pc.minute(local))
-    if part == "hour":
-        return pc.hour(local)
-    if part == "day_of_week":
-        return pc.day_of_week(local, count_from_zero=False)
-    return pc.day_of_year(local)
+_PARTS: dict[str, Callable[[datetime], int]] = {
+    "minute_of_day": lambda local: local.hour * 60 + local.minute,
+    "hour": lambda local: local.hour,
+    "day_of_week": lambda local: local.isoweekday(),
+    "day_of_year": lambda local: local.timetuple().tm_yday,
+}

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from slipway.encoder import ARROW_TYPES
+from slipway.arrow import ARROW_TYPES
 
 TYPE_NAMES = {kind: name for name, kind in ARROW_TYPES.items()}
 

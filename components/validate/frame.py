@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.validate.suite import order_column
+from slipway.arrow import ARROW_TYPES
 from slipway.contract.model import Column, Source
-from slipway.encoder import ARROW_TYPES
 from slipway.errors import UserError
 from slipway.profile import plain
 from slipway.sources.columns import strangers

@@ -12,8 +12,8 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from slipway.arrow import ARROW_TYPES
 from slipway.contract.model import Column
-from slipway.encoder import ARROW_TYPES
 
 _NAIVE = pa.timestamp("us")
 _INSTANT = ARROW_TYPES["timestamp"]

@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_repo.build import MANIFEST, TRAINING_SET, build, feature_version, view_location
+from slipway.arrow import ARROW_TYPES
 from slipway.data import DataStore, SourceData
-from slipway.encoder import ARROW_TYPES, input_features
+from slipway.encoder import input_features
 from slipway.errors import UserError
 from slipway.project import Project
 from slipway.sources import read_source
