@@ -87,12 +87,19 @@ lock-check: $(ready) ## Check, offline, that the locks satisfy requirements/*.in
 
 ##@ Measuring
 
-.PHONY: bench-lifecycle bench-scale
+.PHONY: bench-serving bench-lifecycle bench-scale fuzz
+bench-serving: $(ready_dev) ## The serving runtime beside seven others; installs them into .bench, needs wrk
+	.venv/bin/python -m benchmarks.serving $(ARGS)
+
 bench-lifecycle: $(ready) ## The whole run beside the bare work of its steps in one process
 	.venv/bin/python -m benchmarks.lifecycle $(ARGS)
 
 bench-scale: $(ready) ## Ten times the rows: seconds and memory
 	.venv/bin/python -m benchmarks.scale $(ARGS)
+
+fuzz: $(ready_dev) ## 200,000 inputs by every way into the server, led by the code that they reach
+	@make/fuzz.sh
+	PYTHONPATH=.venv/fuzz .venv/bin/python -m tests.fuzz $(ARGS)
 
 ##@ Housekeeping
 
@@ -104,8 +111,8 @@ clean: ## Remove .slipway (runs, models and data versions of this machine) and c
 	rm -rf .slipway .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
 
-distclean: clean ## Also remove .venv
-	rm -rf .venv
+distclean: clean ## Also remove .venv and the servers of bench-serving
+	rm -rf .venv .bench
 
 $(tools): requirements/uv.txt
 	@make/setup.sh tools

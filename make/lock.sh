@@ -18,3 +18,4 @@ resolve base base.lock
 resolve cuda cuda.lock -c requirements/base.lock
 resolve cpu cpu.lock "${bound[@]}"
 resolve dev dev.lock "${bound[@]}"
+resolve fuzz fuzz.lock
