@@ -4,6 +4,7 @@
                       [n] probability (binary) or value (regression), [n, classes] (multiclass)
     encoder.json      raw features by name to that matrix
     signature.json    task, classes, ordered raw features, entities, request schema
+    explainer.npz     what explanations need; see `slipway.attribution`
     reference.json    a few raw rows and their predictions, to prove a load right
     metrics.json      scores on the test window
     MODEL_CARD.md, contract.yaml
@@ -22,21 +23,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from slipway.contract.model import Contract
 from slipway.encoder import Columns, Encoder, input_features
 from slipway.errors import UserError
 from slipway.files import read_json, sha256, write_text
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from onnxruntime import InferenceSession
 
+    from slipway.contract.model import Contract
+
 CHECKSUMS = "SHA256SUMS"
+EXPLAINER = "explainer.npz"
 REQUIRED = (
     "model.onnx",
     "encoder.json",
     "signature.json",
+    EXPLAINER,
     "reference.json",
     "metrics.json",
     "MODEL_CARD.md",
@@ -52,6 +56,7 @@ def make_signature(contract: Contract) -> dict[str, Any]:
         "task": contract.target.task,
         "classes": list(contract.target.classes or ()),
         "label": contract.target.label,
+        "serving": contract.serving.model_dump(),
         "entities": {
             name: {"type": entity.type, "description": entity.description}
             for name, entity in contract.entities.items()

@@ -65,8 +65,8 @@ class Home:
 
     @property
     def feast(self) -> Path:
-        """Embedded registry and online store."""
-        return self.path / "feast"
+        """The embedded registry and online store, or the configuration of a shared one."""
+        return Path(os.environ.get("SLIPWAY_FEATURE_STORE") or self.path / "feast")
 
     @property
     def tracking_uri(self) -> str:

@@ -220,6 +220,15 @@ class Evaluation(Section):
     """Resamples behind the 95 % intervals."""
 
 
+class Serving(Section):
+    """How the model answers."""
+
+    on_store_failure: Literal["refuse", "nulls"] = "refuse"
+    """When the online store does not answer: refuse with 503, or let the model see nulls."""
+    payload_sample: Share = 1.0
+    """Share of the requests that the payload log keeps, where one is switched on."""
+
+
 class Monitoring(Section):
     psi_warning: Annotated[float, Field(gt=0)] = 0.2
     """Population stability index from which a feature counts as drifted."""
@@ -244,6 +253,7 @@ class Contract(Section):
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
     gates: tuple[Gate, ...] = ()
+    serving: Serving = Serving()
     monitoring: Monitoring = Monitoring()
 
     @property
