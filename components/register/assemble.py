@@ -15,13 +15,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from components.register.card import model_card
+from slipway.attribution import Attribution
 from slipway.errors import UserError
 from slipway.files import new_folder, read_json, write_json, write_text
-from slipway.package import Model, seal
+from slipway.package import EXPLAINER, Model, seal
 from slipway.project import Project
 from slipway.schema import RequestError, Schema, row_schema
 
-MODEL_FILES = ("model.onnx", "encoder.json", "signature.json")
+MODEL_FILES = ("model.onnx", "encoder.json", "signature.json", EXPLAINER)
 REFERENCE_ROWS = 32
 
 
@@ -35,7 +36,8 @@ def assemble(
 ) -> tuple[str, int]:
     """Write the sealed folder `package`; returns its digest and the number of reference rows.
 
-    Raises `UserError` if the contract's request schema refuses the validation window's rows.
+    Raises `UserError` if the contract's request schema refuses the validation window's rows, or if
+    the explanations do not add up to the model's answers.
     """
     shutil.rmtree(package, ignore_errors=True)
     with new_folder(package) as folder:
@@ -54,8 +56,14 @@ def assemble(
             },
         )
         write_json(folder / "metrics.json", _metrics(evaluation))
+        attribution = Attribution(folder, model)
+        attribution.prove(rows)
         card = model_card(
-            project.contract, lineage, evaluation, read_json(candidate / "training.json")
+            project.contract,
+            lineage,
+            evaluation,
+            read_json(candidate / "training.json"),
+            attribution,
         )
         write_text(folder / "MODEL_CARD.md", card)
         digest = seal(folder)

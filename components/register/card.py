@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from slipway.attribution import TREES, WALKS, Attribution
 from slipway.contract import Contract
 from slipway.contract.checks import HIGHER_IS_BETTER, METRICS
 
@@ -17,6 +18,7 @@ def model_card(
     lineage: Mapping[str, str],
     evaluation: Mapping[str, Any],
     training: Mapping[str, Any],
+    attribution: Attribution,
 ) -> str:
     """Markdown, made of the contract and of what training and evaluation found."""
     parts = [
@@ -28,6 +30,7 @@ def model_card(
         _slices(contract, evaluation),
         _gates(evaluation),
         _importance(training),
+        _explanations(attribution),
         _limits(contract),
         "## Lineage",
         _table(("what", "version"), lineage.items()),
@@ -122,6 +125,18 @@ def _importance(training: Mapping[str, Any]) -> str:
     rows = [(f"`{item['feature']}`", f"{item['value']:.4f}") for item in top]
     head = ("feature", "loss added by shuffling it")
     return f"## What it looks at\n\n{_table(head, rows)}" if rows else ""
+
+
+def _explanations(attribution: Attribution) -> str:
+    how = {
+        TREES: "exact tree SHAP, compared with the train window's rows",
+        WALKS: "permutation SHAP, compared with a few rows of the train window, which the package "
+        "holds",
+    }[attribution.method]
+    return (
+        "The model explains each answer: `:explain` tells what every feature added to it, in "
+        f"{attribution.unit}, by {how}."
+    )
 
 
 def _limits(contract: Contract) -> str:

@@ -83,7 +83,8 @@ def remove_folders_of_killed_runs() -> None:
 
 
 def fit(jobs: list[Job], training: Training, name: str, storage: Path, out: Path) -> None:
-    """Train jobs with Ray Train; each leaves `out/<engine>/{model.onnx, trained.json}`.
+    """Train jobs with Ray Train; each leaves `model.onnx`, `explainer.npz` and `trained.json` in
+    `out/<engine>`.
 
     `name` and `storage` say where checkpoints lie: the same again resumes what was cut off.
     """

@@ -21,7 +21,7 @@ from components.train.worker import read_trained
 from slipway.contract import Contract
 from slipway.encoder import Encoder
 from slipway.files import new_folder, read_json, write_json, write_text
-from slipway.package import Model, make_signature
+from slipway.package import EXPLAINER, Model, make_signature
 from slipway.scores import scores
 from slipway.step import Step
 
@@ -31,8 +31,8 @@ IMPORTANCE_ROWS = 4000
 def train(
     step: Step, feature_version: str, code_version: str, training_set: Path, candidate: Path
 ) -> None:
-    """Train and write the candidate's folder: `model.onnx`, `encoder.json`, `signature.json`,
-    `training.json`.
+    """Train and write the candidate's folder: `model.onnx`, `explainer.npz`, `encoder.json`,
+    `signature.json`, `training.json`.
 
     What is cut off, a worker or the whole step, resumes from its last checkpoint when the same
     features are trained by the same code again.
@@ -65,7 +65,8 @@ def train(
     results = {job.engine: _trained(out, job.engine) for job in jobs}
     chosen = min(results, key=lambda engine: results[engine].loss)
     with new_folder(candidate) as folder:
-        shutil.copy(out / chosen / "model.onnx", folder / "model.onnx")
+        for file in ("model.onnx", EXPLAINER):
+            shutil.copy(out / chosen / file, folder / file)
         write_text(folder / "encoder.json", encoder.to_json())
         write_json(folder / "signature.json", make_signature(contract))
         step.facts.update(

@@ -12,7 +12,8 @@ from components.train.job import Clock, Job, Reporter, Trained
 
 
 def train(job: Job, reporter: Reporter, out: Path) -> Trained:
-    """Train, keep the epoch with the lowest validation loss, and write `out/model.onnx`."""
+    """Train, keep the epoch with the lowest validation loss, and write `out/model.onnx` and
+    `out/explainer.npz`."""
     clock = Clock()
     import torch
     from torch.nn import functional
@@ -138,9 +139,11 @@ def train(job: Job, reporter: Reporter, out: Path) -> Trained:
         with torch.inference_mode():
             expected = head(torch.from_numpy(valid_x[:1000])).numpy()
         _export(head, len(job.categories), out / "model.onnx")
+        from components.train.explainer import explain_network
         from components.train.export import check_parity
 
         check_parity(out / "model.onnx", valid_x[:1000], expected)
+        explain_network(x, out / "explainer.npz")
     clock.ends("export")
     return Trained(best, curve, resumed, job.settings, clock.seconds)
 

@@ -18,10 +18,13 @@ EVERY = 50
 """Rounds between checkpoints."""
 WATCHED = 20_000
 """Train rows whose loss is followed; that of all of them would cost as much as the training."""
+EXPLAINED = 100
+"""Validation rows whose explanations must be XGBoost's own."""
 
 
 def train(job: Job, reporter: Reporter, out: Path) -> Trained:
-    """Train, keep the rounds up to the lowest validation loss, and write `out/model.onnx`.
+    """Train, keep the rounds up to the lowest validation loss, and write `out/model.onnx` and
+    `out/explainer.npz`.
 
     The loop is written out because `xgb.train(xgb_model=...)` restarts its round counter, and the
     sampling of rows and columns hangs on it: a resumed run would end in another model. For the
@@ -86,12 +89,17 @@ def train(job: Job, reporter: Reporter, out: Path) -> Trained:
 
     clock.ends("training")
     kept = booster[: best_round() + 1]
+    from components.train.explainer import explain_booster, xgboost_contributions
+
+    explained = valid_x[:EXPLAINED]
+    contributions = xgboost_contributions(kept, explained)
     if reporter.rank == 0:
         from components.train.export import check_parity, export_booster
 
         expected = kept.inplace_predict(valid_x[:1000])
         export_booster(kept, len(job.categories), job.task, out / "model.onnx")
         check_parity(out / "model.onnx", valid_x[:1000], np.asarray(expected))
+        explain_booster(kept, explained, contributions, out / "explainer.npz")
     loss = curve[best_round()]["validate"]
     clock.ends("export")
     return Trained(loss, curve[::5] + curve[-1:], resumed, job.settings, clock.seconds)

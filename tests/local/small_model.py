@@ -8,10 +8,11 @@ import onnx
 import pyarrow as pa
 from onnx import TensorProto, helper, numpy_helper
 
+from components.train.explainer import explain_network
 from slipway.contract import Contract
 from slipway.encoder import Encoder
 from slipway.files import write_json, write_text
-from slipway.package import Model, make_signature, seal
+from slipway.package import EXPLAINER, Model, make_signature, seal
 
 
 def write_candidate(folder: Path, contract: Contract, rows: pa.Table) -> Model:
@@ -19,7 +20,9 @@ def write_candidate(folder: Path, contract: Contract, rows: pa.Table) -> Model:
     folder.mkdir(parents=True, exist_ok=True)
     encoder = Encoder.fit(contract, rows)
     target = contract.target
-    matrix = np.nan_to_num(encoder.encode(rows)).astype(np.float64)
+    encoded = encoder.encode(rows)
+    explain_network(encoded, folder / EXPLAINER)
+    matrix = np.nan_to_num(encoded).astype(np.float64)
     scale = matrix.std(axis=0) + 1e-9
     labels = rows[target.label].to_numpy().astype(np.float64)
     if target.classes:

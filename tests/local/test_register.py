@@ -14,10 +14,12 @@ import onnx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import xgboost
 from onnx import numpy_helper
 from small_model import write_candidate
 
 from components.register.step import register
+from components.train.explainer import explain_booster, xgboost_contributions
 from slipway.errors import UserError
 from slipway.files import read_json, write_json
 from slipway.package import Model, digest, verify
@@ -240,6 +242,7 @@ def test_the_card_tells_scores_with_intervals_the_worst_slice_first_and_the_line
     assert card.index("shop = b | 30 | 0.9100") < card.index("shop = a | 30 | 0.4800")
     assert "| roc_auc ≥ 0.7 | passed | 0.7500 |" in card
     assert "| data_version | dddddddddddddddd |" in card
+    assert "`:explain` tells what every feature added to it, in log-odds, by permutation" in card
     assert "`size` outside 0 to 10 is refused." in card
     assert "| test | 2023-11-01 00:00 | 2024-01-01 00:00 |" in card
 
@@ -289,6 +292,18 @@ def test_a_package_that_does_not_serve_gets_no_version_and_no_alias(work, monkey
         work.run()
     assert work.versions() == []
     assert work.runs() == []
+
+
+def test_a_package_that_explains_another_model_gets_no_version(work):
+    columns = len(Model.load(work.folder / "candidate").encoder.columns)
+    x = np.random.default_rng(0).normal(size=(50, columns)).astype(np.float32)
+    other = xgboost.train({}, xgboost.DMatrix(x, x.sum(axis=1)), num_boost_round=2)
+    explain_booster(
+        other, x, xgboost_contributions(other, x), work.folder / "candidate" / "explainer.npz"
+    )
+    with pytest.raises(UserError, match="explanations differ from the model's answers"):
+        work.run()
+    assert work.versions() == []
 
 
 KILLED = """
