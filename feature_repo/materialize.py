@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import logging
 import os
+import shutil
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from feature_repo.definitions import definitions
-from feature_repo.store import ONLINE, REGISTRY, open_store
+from feature_repo.shared import materialize_shared
+from feature_repo.store import ONLINE, REGISTRY, config_file, open_store, quiet
 from slipway.files import read_json, write_json
 from slipway.project import Project
 
@@ -24,19 +23,29 @@ STATE = "state.json"
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def materialize(project: Project, feature_version: str, moment: datetime, folder: Path) -> int:
-    """Bring the embedded store in `folder` to `moment`; returns how many entity rows it holds.
+def materialize(project: Project, feature_version: str, moment: datetime, place: Path) -> int:
+    """Bring the store at `place` to `moment`; returns how many entity rows it holds.
 
-    Afterwards `state.json` names the feature version and the moment. The same moment again is a
-    no-op, a later one adds what became known since, an earlier one or another feature version
-    builds a new file and renames it: readers of the old file keep it until they open the store
-    again. A killed run leaves a state without a moment, and the next one builds anew.
+    `place` is the folder of an embedded store, or a Feast configuration with Redis online
+    (`feature_repo.store.config_file`). The same moment again is a no-op, a later one adds what
+    became known since, an earlier one or another feature version builds the store anew beside the
+    old one: readers of the old keep it until they open the store again.
 
     Values older than their view's TTL are there too, with their timestamps: a reader compares these
     with the moment of its request. Feast's SQLite store keeps them to the second.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     moment = moment.astimezone(UTC)
+    if config_file(place):
+        return materialize_shared(project, feature_version, moment, place)
+    return _materialize_embedded(project, feature_version, moment, place)
+
+
+def _materialize_embedded(
+    project: Project, feature_version: str, moment: datetime, folder: Path
+) -> int:
+    """`state.json` names the feature version and the moment. A killed run leaves a state without a
+    moment, and the next one builds anew. What readers have open is never written to."""
+    folder.mkdir(parents=True, exist_ok=True)
     state = _state(folder)
     same = state.get("feature_version") == feature_version and state["moment"]
     reached = datetime.fromisoformat(state["moment"]) if same else None
@@ -46,20 +55,22 @@ def materialize(project: Project, feature_version: str, moment: datetime, folder
         reached = None
     target = {"feature_version": feature_version, "moment": None, "rows": None}
     write_json(folder / STATE, target)
-    online = ONLINE if reached else f"{ONLINE}.new"
-    if not reached:
-        for name in (online, f"{online}-journal", REGISTRY):
-            (folder / name).unlink(missing_ok=True)
+    online = f"{ONLINE}.new"
+    for name in (online, f"{online}-journal"):
+        (folder / name).unlink(missing_ok=True)
+    if reached:
+        shutil.copyfile(folder / ONLINE, folder / online)
+    else:
+        (folder / REGISTRY).unlink(missing_ok=True)
     store = open_store(project, folder, online)
-    with _quiet():
+    with quiet():
         if not reached:
             store.apply(definitions(project, feature_version))
         store.materialize(reached or _BEGINNING, moment)
     _close(store)
-    if not reached:
-        # The journal of a killed run would be played back into the new file.
-        (folder / f"{ONLINE}-journal").unlink(missing_ok=True)
-        os.replace(folder / online, folder / ONLINE)
+    # The journal of a killed run would be played back into the new file.
+    (folder / f"{ONLINE}-journal").unlink(missing_ok=True)
+    os.replace(folder / online, folder / ONLINE)
     rows = _count(folder / ONLINE)
     write_json(folder / STATE, target | {"moment": moment.isoformat(), "rows": rows})
     return rows
@@ -68,19 +79,6 @@ def materialize(project: Project, feature_version: str, moment: datetime, folder
 def _state(folder: Path) -> dict[str, Any]:
     path = folder / STATE
     return read_json(path) if path.is_file() else {}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Feast's progress bars, and its word on every look into the registry."""
-    logger = logging.getLogger("feast")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def _close(store: FeatureStore) -> None:
