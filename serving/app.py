@@ -1,6 +1,6 @@
-"""The KServe protocol, V1 and V2 over REST, as one ASGI application.
+"""The KServe protocol, V1 and V2 over REST.
 
-It routes on the path and knows nothing of models: a `Backend` turns validated columns into
+It routes on the path and knows nothing of models: `Service` turns validated columns into
 predictions. What the client did wrong is a 4xx with one sentence; what we did wrong is a 500
 without the details, which go to the log.
 """
@@ -9,274 +9,249 @@ from __future__ import annotations
 
 import logging
 import time
-import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
+from urllib.parse import unquote
 
-import numpy as np
-import numpy.typing as npt
 import orjson
 
-from serving.metrics import Metrics
-from slipway import __version__
-from slipway.schema import OUTPUT, RequestError, Schema
+from serving import v2
+from serving.call import Call, Protocol
+from serving.connection import JSON, Answer, Request, failure
+from serving.logs import SLOW_SECONDS, access
+from serving.served import Served
+from serving.service import Service
+from serving.trace import trace_id, traceparent
+from slipway.schema import RequestError, Schema, instances, shown
 
-MAX_BODY = 16 * 2**20
-"""Bytes of a request's body."""
-
-PREDICTIONS = ("v1", "v2")
-
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 log = logging.getLogger("serving")
 
-
-class Backend(Protocol):
-    """What answers: the model itself, or the transformer in front of it."""
-
-    name: str
-    version: str
-    signature: Mapping[str, Any]
-    schema: Schema
-    metrics: Metrics
-
-    async def start(self) -> None: ...
-
-    async def stop(self) -> None: ...
-
-    async def ready(self) -> bool: ...
-
-    async def predict(self, columns: dict[str, list[Any]]) -> npt.NDArray[np.float32]:
-        """Columns of n rows to [n], or [n, classes]. Raises `RequestError`."""
-        ...
+Respond = Callable[[Request, Call], Awaitable[Answer]]
+Describe = Callable[[Request], Awaitable[Answer]]
 
 
-@dataclass
-class Answer:
-    body: bytes
-    status: int = 200
-    content_type: bytes = b"application/json"
-    allow: bytes = b""
+@dataclass(frozen=True, slots=True)
+class Get:
+    describe: Describe
+    method = b"GET"
 
 
-class ClientGone(Exception):
-    """The client hung up before its request was whole."""
+@dataclass(frozen=True, slots=True)
+class Post:
+    respond: Respond
+    protocol: Protocol
+    counted: bool = False
+    """As a prediction or an explanation."""
+    method = b"POST"
 
 
 class App:
-    """The ASGI application of one model."""
+    """Answers the requests to one model."""
 
-    def __init__(self, backend: Backend) -> None:
-        self.backend = backend
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
-        elif scope["type"] == "http":
-            await self._http(scope, receive, send)
-
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
-        await receive()
-        try:
-            await self.backend.start()
-        except Exception as error:
-            log.exception("the model does not start")
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
-            return
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await self.backend.stop()
-        await send({"type": "lifespan.shutdown.complete"})
-
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = time.perf_counter()
-        kind, name = _route(scope["path"])
-        try:
-            answer = await self._answer(scope, receive, kind, name)
-        except ClientGone:
-            return
-        if kind in PREDICTIONS:
-            self.backend.metrics.answered(kind, answer.status, time.perf_counter() - started)
-        headers = [
-            (b"content-type", answer.content_type),
-            (b"content-length", str(len(answer.body)).encode()),
-        ]
-        if answer.allow:
-            headers.append((b"allow", answer.allow))
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await send({"type": "http.response.body", "body": answer.body})
-
-    async def _answer(self, scope: Scope, receive: Receive, kind: str, name: str) -> Answer:
-        method, path = scope["method"], scope["path"]
-        wanted = "POST" if kind in PREDICTIONS else "GET"
-        try:
-            if not kind:
-                raise RequestError(f"{path}: there is nothing here.", 404)
-            if method != wanted:
-                answer = _failure(405, f"{path}: expected {wanted}, got {method}.")
-                answer.allow = wanted.encode()
-                return answer
-            if name and name != self.backend.name:
-                raise RequestError(
-                    f"There is no model '{name}'; this is '{self.backend.name}'.", 404
-                )
-            if kind not in PREDICTIONS:
-                return await self._describe(kind)
-            body = _json(await _read(scope, receive))
-            return await (self._v1(body) if kind == "v1" else self._v2(body))
-        except RequestError as error:
-            return _failure(error.status, error.message)
-        except ClientGone:
-            raise
-        except Exception:
-            log.exception("%s %s", method, path)
-            return _failure(500, "The server failed; its log says why.")
-
-    async def _v1(self, body: Any) -> Answer:
-        predictions = await self._predict(self.backend.schema.from_instances(body))
-        return _json_answer({"predictions": predictions.tolist()})
-
-    async def _v2(self, body: Any) -> Answer:
-        columns = self.backend.schema.from_tensors(body)
-        identity = _identity(body)
-        _check_outputs(body)
-        predictions = await self._predict(columns)
-        output = {
-            "name": OUTPUT,
-            "datatype": "FP32",
-            "shape": list(predictions.shape),
-            "data": predictions.ravel().tolist(),
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.limits = service.settings.limits
+        name = service.name
+        v1, v2_model = f"/v1/models/{name}", f"/v2/models/{name}"
+        repository = f"/v2/repository/models/{name}"
+        routes: dict[str, Get | Post] = {
+            f"{v1}:predict": Post(self._v1_predict, "v1", counted=True),
+            f"{v1}:explain": Post(self._v1_explain, "v1", counted=True),
+            f"{v2_model}/infer": Post(self._v2_infer, "v2", counted=True),
+            v1: Get(self._model_status),
+            v2_model: Get(self._v2_metadata),
+            f"{v2_model}/ready": Get(self._model_status),
+            "/": Get(self._alive),
+            "/v1/models": Get(self._list),
+            "/v2": Get(self._server),
+            "/v2/health/live": Get(self._live),
+            "/v2/health/ready": Get(self._ready),
+            "/v2/repository/index": Post(self._index, "v2"),
+            f"{repository}/load": Post(self._load, "v2"),
+            f"{repository}/unload": Post(self._unload, "v2"),
+            "/metrics": Get(self._metrics),
+            "/openapi.json": Get(self._openapi),
         }
-        return _json_answer(
-            {
-                "model_name": self.backend.name,
-                "model_version": self.backend.version,
-                "id": identity,
-                "outputs": [output],
-            }
+        self.routes = {path.encode(): route for path, route in routes.items()}
+
+    async def respond(self, request: Request) -> Answer:
+        route = self.routes.get(request.path)
+        try:
+            if route is None:
+                route = self._route(request.path)
+            if request.method != route.method:
+                answer = await self._other_method(request, route)
+            elif isinstance(route, Post):
+                answer = await route.respond(request, self._call(request, route.protocol))
+            else:
+                answer = await route.describe(request)
+        except RequestError as error:
+            answer = failure(error.status, error.message)
+        except Exception:
+            log.exception("%s %s", request.method.decode(), request.path.decode("latin-1"))
+            answer = failure(500, "The server failed; its log says why.")
+        if isinstance(route, Post) and route.counted:
+            seconds = time.perf_counter() - request.arrived
+            self.service.count(route.protocol, answer.status, seconds)
+            if answer.status >= 500 or seconds >= SLOW_SECONDS:
+                access(route.protocol, answer.status, seconds, _log_fields(request))
+        return answer
+
+    async def _other_method(self, request: Request, route: Get | Post) -> Answer:
+        if request.method == b"HEAD" and isinstance(route, Get):
+            return await route.describe(request)
+        wanted, got = route.method.decode(), request.method.decode()
+        path = request.path.decode("latin-1")
+        return failure(
+            405, f"{shown(path)}: expected {wanted}, got {got}.", b"allow: %b\r\n" % route.method
         )
 
-    async def _predict(self, columns: dict[str, list[Any]]) -> npt.NDArray[np.float32]:
-        predictions = await self.backend.predict(columns)
-        if not np.isfinite(predictions).all():
-            # JSON has no NaN, and a null would look like an answer.
-            raise ArithmeticError("the model's prediction is not a finite number")
-        return predictions
+    def _call(self, request: Request, protocol: Protocol) -> Call:
+        if self.service.metrics.in_flight > self.limits.concurrency:
+            raise RequestError("Too many requests at once; try again later.", 503)
+        headers = request.headers
+        # A charset, curl's default or a vendor's JSON: the type says nothing that the body does
+        # not. An encoding does.
+        if headers.get(b"content-encoding", b"identity") != b"identity":
+            raise RequestError("content-encoding: expected an uncompressed body.", 415)
+        given = headers.get(b"x-request-id", b"").decode("latin-1")
+        return Call(protocol, time.monotonic() + self.limits.seconds, headers, given)
 
-    async def _describe(self, kind: str) -> Answer:
-        """Everything that is asked with GET."""
-        backend = self.backend
-        if kind == "metrics":
-            return Answer(backend.metrics.render(), content_type=b"text/plain; version=0.0.4")
-        if kind == "list":
-            return _json_answer({"models": [backend.name]})
-        if kind == "server":
-            return _json_answer({"name": "slipway", "version": __version__, "extensions": []})
-        if kind == "live":
-            return _json_answer({"live": True})
-        if kind == "metadata":
-            return _json_answer(self._metadata())
-        ready = await backend.ready()
-        status = 200 if ready else 503
-        if kind == "ready":
-            return _json_answer({"ready": ready}, status)
-        return _json_answer({"name": backend.name, "ready": ready}, status)
+    def _route(self, path: bytes) -> Get | Post:
+        """The route of a path that is not in the table: one with a version, or with a mistake."""
+        text = unquote(path.partition(b"?")[0].decode("latin-1"), errors="replace")
+        parts = text.strip("/").split("/")
+        if parts[:2] == ["v2", "models"] and parts[3:4] == ["versions"] and len(parts) > 4:
+            self.service.current(parts[2], parts[4])
+            del parts[3:5]
+        route = self.routes.get(f"/{'/'.join(parts)}".encode())
+        if route is None and parts[1:2] == ["models"] and parts[0] in ("v1", "v2") and parts[2:]:
+            self.service.current(parts[2].partition(":")[0] if parts[0] == "v1" else parts[2])
+        elif route is None and parts[:3] == ["v2", "repository", "models"] and parts[3:]:
+            self.service.current(parts[3])
+        if route is None:
+            raise RequestError(f"{shown(text)}: there is nothing here.", 404)
+        return route
 
-    def _metadata(self) -> dict[str, Any]:
-        backend = self.backend
-        classes = backend.signature["classes"]
-        shape = [-1, len(classes)] if classes else [-1]
-        return {
-            "name": backend.name,
-            "versions": [backend.version],
-            "platform": "onnx",
-            "inputs": backend.schema.tensors(),
-            "outputs": [{"name": OUTPUT, "datatype": "FP32", "shape": shape}],
-            "parameters": {"classes": classes, "request_schema": backend.schema.json_schema()},
-        }
+    async def _v1_predict(self, request: Request, call: Call) -> Answer:
+        service = self.service
+        served = service.current(service.name)
+        body = load_json(request.body)
+        columns = _v1_schema(served, body).from_instances(body)
+        predictions = await service.predict(served, columns, call)
+        found = orjson.dumps(predictions, option=orjson.OPT_SERIALIZE_NUMPY)
+        return Answer(b'{"predictions":' + found + b"}", head=_named(request))
+
+    async def _v1_explain(self, request: Request, call: Call) -> Answer:
+        service = self.service
+        served = service.current(service.name)
+        body = load_json(request.body)
+        columns = _v1_schema(served, body).from_instances(body)
+        explained = await service.explain(served, columns, call)
+        return Answer(orjson.dumps(explained), head=_named(request))
+
+    async def _v2_infer(self, request: Request, call: Call) -> Answer:
+        service, headers = self.service, request.headers
+        served = service.current(service.name)
+        length = headers.get(v2.BINARY_HEADER)
+        asked = v2.read(request.body, length, load_json)
+        call.id = asked.id or call.id
+        columns = v2.columns(served, asked)
+        predictions = await service.predict(served, columns, call)
+        parts = v2.answer(service.name, served.version, call.id, predictions, asked.binary)
+        if not asked.binary:
+            return Answer(parts[0])
+        return Answer(
+            b"".join(parts),
+            head=b"content-type: application/octet-stream\r\n%b: %d\r\n"
+            % (v2.BINARY_HEADER, len(parts[0])),
+        )
+
+    async def _model_status(self, _: Request) -> Answer:
+        ready = await self.service.ready()
+        return json_answer({"name": self.service.name, "ready": ready}, 200 if ready else 503)
+
+    async def _list(self, _: Request) -> Answer:
+        return json_answer({"models": [self.service.name]})
+
+    async def _alive(self, _: Request) -> Answer:
+        return json_answer({"status": "alive"})
+
+    async def _live(self, _: Request) -> Answer:
+        return json_answer({"live": True})
+
+    async def _ready(self, _: Request) -> Answer:
+        ready = await self.service.ready()
+        return json_answer({"ready": ready}, 200 if ready else 503)
+
+    async def _server(self, _: Request) -> Answer:
+        return json_answer(v2.SERVER)
+
+    async def _v2_metadata(self, _: Request) -> Answer:
+        return json_answer(v2.metadata(self.service.current(self.service.name), self.service.name))
+
+    async def _index(self, request: Request, call: Call) -> Answer:
+        ready_only = bool(request.body) and v2.wants_ready_only(load_json(request.body))
+        return json_answer(v2.index(self.service, ready_only))
+
+    async def _load(self, _: Request, call: Call) -> Answer:
+        await self.service.load()
+        return json_answer({})
+
+    async def _unload(self, _: Request, call: Call) -> Answer:
+        await self.service.unload()
+        return json_answer({})
+
+    async def _metrics(self, request: Request) -> Answer:
+        accept = request.headers.get(b"accept", b"")
+        text, kind = self.service.metrics.render(accept.decode("latin-1"))
+        return Answer(text, head=f"content-type: {kind}\r\n".encode())
+
+    async def _openapi(self, _: Request) -> Answer:
+        from serving.openapi import openapi
+
+        return json_answer(openapi(self.service.name, self.service.current(self.service.name)))
 
 
-def _route(path: str) -> tuple[str, str]:
-    """What a path asks for, and of which model; nothing for a path that does not exist."""
-    match path.strip("/").split("/"):
-        case ["v1", "models", target] if target.endswith(":predict"):
-            return "v1", target.removesuffix(":predict")
-        case ["v2", "models", name, "infer"]:
-            return "v2", name
-        case ["v1", "models", name] | ["v2", "models", name, "ready"] if ":" not in name:
-            return "model", name
-        case ["v2", "models", name]:
-            return "metadata", name
-        case ["v1", "models"]:
-            return "list", ""
-        case ["v2"]:
-            return "server", ""
-        case ["v2", "health", "live" | "ready" as kind]:
-            return kind, ""
-        case ["metrics"]:
-            return "metrics", ""
-    return "", ""
+def _v1_schema(served: Served, body: Any) -> Schema:
+    """By the first row: the rows of a request are alike."""
+    if len(served.schemas) > 1:
+        first = instances(body)[0]
+        if isinstance(first, dict):
+            return served.schema_of(first)
+        if isinstance(first, list):
+            return served.schema_of_width(len(first))
+    return served.schema
 
 
-async def _read(scope: Scope, receive: Receive) -> bytes:
-    headers = dict(scope["headers"])
-    too_large = RequestError(f"The body is larger than {MAX_BODY} bytes; send fewer rows.", 413)
-    if int(headers.get(b"content-length", 0)) > MAX_BODY:
-        raise too_large
-    # A charset, curl's default or a vendor's JSON: the type says nothing that the body does not.
-    # An encoding or a binary part does.
-    if headers.get(b"content-encoding", b"identity") != b"identity":
-        raise RequestError("content-encoding: expected an uncompressed body.", 415)
-    if b"inference-header-content-length" in headers:
-        raise RequestError("Binary tensors are not supported; send `data` as JSON.", 415)
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-        if size > MAX_BODY:
-            raise too_large
-        if not message.get("more_body"):
-            return b"".join(chunks)
+def _log_fields(request: Request) -> dict[str, str]:
+    return {
+        "request_id": request.headers.get(b"x-request-id", b"").decode("latin-1"),
+        "trace_id": trace_id(traceparent(request.headers.items())),
+    }
 
 
-def _json(body: bytes) -> Any:
+def _named(request: Request) -> bytes:
+    """The client's own name of a request goes back with the answer."""
+    given = request.headers.get(b"x-request-id")
+    return JSON if given is None else b"%bx-request-id: %b\r\n" % (JSON, given)
+
+
+def load_json(body: bytes | memoryview) -> Any:
+    """Raises `RequestError` for what is not JSON."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         hint = "; JSON has no NaN or Infinity, send null" if _no_number(body, error.pos) else ""
-        raise RequestError(f"body: not valid JSON: {error}{hint}.") from None
+        place = f"line {error.lineno}, column {error.colno}"
+        raise RequestError(f"body: not valid JSON at {place}{hint}.") from None
 
 
-def _no_number(body: bytes, at: int) -> bool:
-    near = body[max(0, at - 9) : at + 9]
+def _no_number(body: bytes | memoryview, at: int) -> bool:
+    near = bytes(body[max(0, at - 9) : at + 9])
     return b"NaN" in near or b"Infinity" in near
 
 
-def _identity(body: dict[str, Any]) -> str:
-    identity = body.get("id")
-    if identity is None:
-        return str(uuid.uuid4())
-    if not isinstance(identity, str):
-        raise RequestError(f"id: expected a string, got {identity!r}.")
-    return identity
-
-
-def _check_outputs(body: dict[str, Any]) -> None:
-    outputs = body.get("outputs") or []
-    named = [item.get("name") if isinstance(item, dict) else item for item in outputs]
-    if any(name != OUTPUT for name in named):
-        raise RequestError(f"outputs: expected only '{OUTPUT}', got {named}.")
-
-
-def _json_answer(value: Any, status: int = 200) -> Answer:
+def json_answer(value: Any, status: int = 200) -> Answer:
     return Answer(orjson.dumps(value), status)
-
-
-def _failure(status: int, message: str) -> Answer:
-    return _json_answer({"error": message}, status)

@@ -28,6 +28,7 @@ from feature_repo.duck import connect, parquet_view, quote
 from feature_repo.materialize import materialize
 from feature_repo.training_set import timed_views
 from serving.endpoint import Endpoint, serving
+from serving.tensors import tensor_metadata
 from slipway import names
 from slipway.contract.checks import METRICS
 from slipway.imports import import_feast
@@ -65,13 +66,14 @@ def replay(
     import httpx
 
     contract, home = project.contract, project.home.serving / "replay"
+    flags = ("--feature_store", home / "store", "--clock", "store")
     test = _test_rows(project, training_set)
     model = Model.load(package)
     moments = moments or _spread(test[contract.target.event_timestamp])
     labels, offline, by_row, by_batch, seconds = [], [], [], [], []
     missing = 0
     with (
-        serving(contract.name, package, home / "store", home, "store") as endpoint,
+        serving(contract.name, package, home, "combined", *flags) as endpoint,
         httpx.Client(base_url=endpoint.url, trust_env=False, timeout=30) as client,
     ):
         import_feast()
@@ -185,7 +187,7 @@ def _ask_all(
 ) -> Floats:
     tensors = [
         tensor | {"shape": [len(rows)], "data": [row[tensor["name"]] for row in rows]}
-        for tensor in request_schema(model.signature).tensors()
+        for tensor in tensor_metadata(request_schema(model.signature))
     ]
     body = json.dumps({"inputs": tensors})
     answer = _answered(client.post(f"/v2/models/{endpoint.name}/infer", content=body))

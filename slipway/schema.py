@@ -7,24 +7,29 @@ takes. A field must be present; where it may be unknown, it is null.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+import struct
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import MAXYEAR, MINYEAR, UTC, datetime
+from functools import cached_property
+from itertools import chain
+from operator import itemgetter
+from reprlib import Repr
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from slipway.rows import Matrix
 
 OUTPUT = "prediction"
 _INT64 = 2**63
 _FLOAT32 = 3.4028234663852886e38
 """The model reads 32-bit floats; beyond it a number would become infinite."""
-_INTEGERS = tuple(f"{sign}INT{bits}" for sign in ("", "U") for bits in (64, 32, 16, 8))
-_DATATYPES = {
-    "int": _INTEGERS,
-    "float": ("FP64", "FP32", "FP16", *_INTEGERS),
-    "string": ("BYTES",),
-    "timestamp": ("BYTES",),
-    "bool": ("BOOL",),
-}
-_PREFERRED = {kind: allowed[0] for kind, allowed in _DATATYPES.items()}
+
+Columns = Mapping[str, list[Any]]
+"""n values by field, as Python's own types; null is None, a timestamp knows its offset."""
 
 
 class RequestError(Exception):
@@ -74,25 +79,56 @@ class Field:
             (self.low is None or read >= self.low) and (self.high is None or read <= self.high)
         )
         if not inside:
-            raise RequestError(f"{place}: expected {self.expected}, got {_shown(value)}.")
+            raise RequestError(f"{place}: expected {self.expected}, got {shown(value)}.")
         return read
+
+    @cached_property
+    def read_column(self) -> Callable[[Sequence[Any]], list[Any] | None]:
+        """Reads a column at once; gives nothing if a value of it needs the words of `read`."""
+        types = _TYPES[self.type] | ({type(None)} if self.nullable else set())
+        read = _READERS[self.type]
+        if self.type == "timestamp":
+
+            def timestamps(values: Sequence[Any]) -> list[Any] | None:
+                if not types.issuperset(map(type, values)):
+                    return None
+                found = [None if value is None else read(value) for value in values]
+                return found if found.count(None) == values.count(None) else None
+
+            return timestamps
+        if self.type in ("string", "bool"):
+            return lambda values: list(values) if types.issuperset(map(type, values)) else None
+        low, high = self.bounds
+
+        def numbers(values: Sequence[Any]) -> list[Any] | None:
+            found = set(map(type, values))
+            if not types >= found:
+                return None
+            present = [v for v in values if v is not None] if type(None) in found else values
+            # Only the sum is sure to find a NaN, which binary tensors can hold.
+            inside = not present or (
+                low <= min(present) and max(present) <= high and math.isfinite(sum(present))
+            )
+            return list(values) if inside else None
+
+        return numbers
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Smallest and largest number, both included."""
+        low, high = (-_INT64, _INT64 - 1) if self.type == "int" else (-_FLOAT32, _FLOAT32)
+        return (
+            low if self.low is None else max(low, self.low),
+            high if self.high is None else min(high, self.high),
+        )
 
     def json_schema(self) -> dict[str, Any]:
         kind = {"int": "integer", "float": "number", "bool": "boolean"}.get(self.type, "string")
-        low, high = self.low, self.high
-        if self.type == "int":
-            low = -_INT64 if low is None else low
-            high = _INT64 - 1 if high is None else high
-        elif self.type == "float":
-            low = -_FLOAT32 if low is None else low
-            high = _FLOAT32 if high is None else high
         schema: dict[str, Any] = {"type": [kind, "null"] if self.nullable else kind}
         if self.type == "timestamp":
             schema["format"] = "date-time"
-        if low is not None:
-            schema["minimum"] = low
-        if high is not None:
-            schema["maximum"] = high
+        if self.type in ("int", "float"):
+            schema["minimum"], schema["maximum"] = self.bounds
         if self.description:
             schema["description"] = self.description
         return schema
@@ -104,58 +140,107 @@ class Schema:
 
     fields: tuple[Field, ...]
 
-    def from_instances(self, body: Any) -> dict[str, list[Any]]:
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        return tuple(field.name for field in self.fields)
+
+    @cached_property
+    def numeric(self) -> bool:
+        """Whether a row is a row of a matrix."""
+        return all(field.type in ("int", "float") for field in self.fields)
+
+    @cached_property
+    def fractional(self) -> bool:
+        """Whether some field is more than an integer."""
+        return any(field.type != "int" for field in self.fields)
+
+    def from_instances(self, body: Any) -> Columns:
         """Columns of a V1 request `{"instances": [{name: value} | [values in order], ...]}`.
 
         Raises `RequestError` for the first mistake.
         """
-        rows = _member(body, "instances", list, "a list of rows")
-        if not rows:
-            raise RequestError("instances: expected at least one row, got an empty list.")
-        names = [field.name for field in self.fields]
+        rows = instances(body)
+        columns = self._read_at_once(rows)
+        return self._read_closely(rows) if columns is None else columns
+
+    def _read_at_once(self, rows: list[Any]) -> Columns | None:
+        """Columns of rows without a mistake; nothing where one may be."""
+        kinds = set(map(type, rows))
+        if set(map(len, rows)) != {len(self.fields)} if kinds <= {dict, list} else True:
+            return None
+        if kinds == {dict}:
+            try:
+                rows = list(map(self._pick, rows))
+            except KeyError:
+                return None
+        elif kinds != {list}:
+            return None
+        matrix = self.matrix(list(chain.from_iterable(rows)), len(rows))
+        if matrix is not None:
+            return matrix
+        columns = {}
+        for field, values in zip(self.fields, zip(*rows, strict=True), strict=True):
+            column = field.read_column(values)
+            if column is None:
+                return None
+            columns[field.name] = column
+        return columns
+
+    def matrix(self, values: list[Any] | npt.NDArray[Any], rows: int) -> Matrix | None:
+        """Rows of any numbers of 32 bits, one after the other, where such rows are right as they
+        are; nothing where a closer look is needed."""
+        if not self._plain:
+            return None
+        if isinstance(values, list):
+            if not _NUMBERS.issuperset(map(type, values)):
+                return None
+            try:
+                # Quicker than numpy for a row, and it does not let a number become infinite.
+                packed = struct.pack(f"<{len(values)}f", *values)
+            except OverflowError:
+                return None
+            matrix = np.frombuffer(packed, "<f4")
+        else:
+            matrix = np.asarray(values, np.float32)
+            # One sum finds an infinity anywhere. It may overflow itself, too: then a closer look.
+            if not math.isfinite(matrix.sum()):
+                return None
+        return Matrix(self.names, matrix.reshape(rows, -1))
+
+    @cached_property
+    def _plain(self) -> bool:
+        return all(
+            field.type == "float" and not field.nullable and field.bounds == (-_FLOAT32, _FLOAT32)
+            for field in self.fields
+        )
+
+    @cached_property
+    def _pick(self) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+        if len(self.fields) == 1:
+            [name] = self.names
+            return lambda row: (row[name],)
+        return itemgetter(*self.names)
+
+    def _read_closely(self, rows: list[Any]) -> Columns:
+        names = self.names
         columns: dict[str, list[Any]] = {name: [] for name in names}
         for at, row in enumerate(rows):
             place = f"instances[{at}]"
             if isinstance(row, dict):
                 if row.keys() != columns.keys():
-                    raise RequestError(f"{place}: {self._difference(row)}")
-                values: Iterator[Any] = (row[name] for name in names)
+                    raise RequestError(f"{place}: {self.difference(row)}")
+                values = [row[name] for name in names]
             elif isinstance(row, list):
                 if len(row) != len(names):
                     raise RequestError(
                         f"{place}: expected {len(names)} values in the order {', '.join(names)}, "
                         f"got {len(row)}."
                     )
-                values = iter(row)
+                values = row
             else:
-                raise RequestError(f"{place}: expected an object or a list, got {_shown(row)}.")
+                raise RequestError(f"{place}: expected an object or a list, got {shown(row)}.")
             for field, value in zip(self.fields, values, strict=True):
                 columns[field.name].append(field.read(value, f"{place}.{field.name}"))
-        return columns
-
-    def from_tensors(self, body: Any) -> dict[str, list[Any]]:
-        """Columns of a V2 request: one tensor per field, shape [n] or [n, 1], data as JSON.
-
-        Raises `RequestError` for the first mistake.
-        """
-        inputs = _member(body, "inputs", list, "a list of tensors")
-        tensors: dict[str, Any] = {}
-        for at, tensor in enumerate(inputs):
-            name = _member(tensor, "name", str, "a string", f"inputs[{at}].")
-            if name in tensors:
-                raise RequestError(f"inputs[{at}]: there is a second tensor '{name}'.")
-            tensors[name] = tensor
-        if tensors.keys() != {field.name for field in self.fields}:
-            raise RequestError(f"inputs: {self._difference(tensors)}")
-        columns = {field.name: _tensor(field, tensors[field.name]) for field in self.fields}
-        counts = {name: len(values) for name, values in columns.items()}
-        if len(set(counts.values())) > 1:
-            first = self.fields[0].name
-            other = next(name for name in counts if counts[name] != counts[first])
-            raise RequestError(
-                f"inputs: expected as many rows in every tensor, got {counts[first]} in '{first}' "
-                f"and {counts[other]} in '{other}'."
-            )
         return columns
 
     def json_schema(self) -> dict[str, Any]:
@@ -173,19 +258,13 @@ class Schema:
             "required": ["instances"],
         }
 
-    def tensors(self) -> list[dict[str, Any]]:
-        """The `inputs` of V2 model metadata."""
-        return [
-            {"name": field.name, "datatype": _PREFERRED[field.type], "shape": [-1]}
-            for field in self.fields
-        ]
-
-    def _difference(self, found: Mapping[str, Any]) -> str:
+    def difference(self, found: Mapping[str, Any]) -> str:
+        """What is missing in, or strange to, the names of a row or of tensors."""
         names = {field.name for field in self.fields}
         missing = [name for name in sorted(names) if name not in found]
         unknown = [name for name in found if name not in names]
         parts = [f"'{name}' is missing" for name in missing[:3]]
-        parts += [f"{_shown(name)} is not a field" for name in unknown[:3]]
+        parts += [f"{shown(name)} is not a field" for name in unknown[:3]]
         rest = len(missing) + len(unknown) - len(parts)
         more = f", and {rest} more" if rest else ""
         return f"{', '.join(parts)}{more}; expected {', '.join(f.name for f in self.fields)}."
@@ -215,39 +294,34 @@ def _feature(item: Mapping[str, Any]) -> Field:
     return Field(item["name"], item["type"], item["on_null"] == "keep", *item["range"])
 
 
-def _member(body: Any, name: str, kind: type, words: str, place: str = "") -> Any:
-    """`body[name]`, which must be a `kind`."""
+def instances(body: Any) -> list[Any]:
+    """The rows of a V1 request, at least one. Raises `RequestError`."""
+    rows: list[Any] = member(body, "instances", list, "a list of rows")
+    if not rows:
+        raise RequestError("instances: expected at least one row, got an empty list.")
+    return rows
+
+
+def member(body: Any, name: str, kind: type, words: str, place: str = "") -> Any:
+    """`body[name]`, which must be a `kind`; `place` is the body's own. Raises `RequestError`."""
+    if type(body) is dict and type(body.get(name)) is kind:
+        return body[name]
     if not isinstance(body, dict):
-        raise RequestError(f"{place or 'body'}: expected a JSON object, got {_shown(body)}.")
+        raise RequestError(f"{place or 'body'}: expected a JSON object, got {shown(body)}.")
+    where = f"{place}.{name}" if place else name
     if name not in body:
-        raise RequestError(f"{place}{name}: expected {words}, but it is missing.")
-    if type(body[name]) is not kind:
-        raise RequestError(f"{place}{name}: expected {words}, got {_shown(body[name])}.")
-    return body[name]
+        raise RequestError(f"{where}: expected {words}, but it is missing.")
+    raise RequestError(f"{where}: expected {words}, got {shown(body[name])}.")
 
 
-def _tensor(field: Field, tensor: dict[str, Any]) -> list[Any]:
-    place = f"inputs.{field.name}"
-    datatype = _member(tensor, "datatype", str, "a string", f"{place}.")
-    if datatype not in _DATATYPES[field.type]:
-        allowed = " or ".join(_DATATYPES[field.type][:2])
-        raise RequestError(f"{place}.datatype: expected {allowed}, got {_shown(datatype)}.")
-    shape = _member(tensor, "shape", list, "a list like [1]", f"{place}.")
-    sizes = all(type(size) is int and size > 0 for size in shape)
-    if not sizes or len(shape) not in (1, 2) or shape[1:] not in ([], [1]):
-        raise RequestError(f"{place}.shape: expected [rows] or [rows, 1], got {_shown(shape)}.")
-    data = _member(tensor, "data", list, "a list of values", f"{place}.")
-    if len(shape) == 2 and all(isinstance(item, list) and len(item) == 1 for item in data):
-        data = [item[0] for item in data]
-    if len(data) != shape[0]:
-        raise RequestError(
-            f"{place}.data: expected {shape[0]} values as in its shape, got {len(data)}."
-        )
-    return [field.read(value, f"{place}.data[{at}]") for at, value in enumerate(data)]
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 50
+_SHORT.maxlevel = _SHORT.maxlist = _SHORT.maxdict = 3
 
 
-def _shown(value: Any) -> str:
-    text = "null" if value is None else repr(value)
+def shown(value: Any) -> str:
+    """A client's value in a sentence, however large it is."""
+    text = "null" if value is None else _SHORT.repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -278,11 +352,21 @@ def _read_timestamp(value: Any) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(value)
-        return moment.astimezone(UTC) if moment.tzinfo else None
+        # So that it exists in every time zone.
+        inside = moment.tzinfo and MINYEAR < moment.year < MAXYEAR
+        return moment.astimezone(UTC) if inside else None
     except (ValueError, OverflowError):
         return None
 
 
+_NUMBERS = {float, int}
+_TYPES: dict[str, set[type]] = {
+    "int": {int},
+    "float": _NUMBERS,
+    "string": {str},
+    "bool": {bool},
+    "timestamp": {str},
+}
 _READERS: dict[str, Callable[[Any], Any]] = {
     "int": _read_int,
     "float": _read_float,

@@ -24,8 +24,9 @@ from slipway.project import Project
 @click.command()
 @project_option
 @click.option("--port", default=8080, show_default=True, help="Port of the endpoint.")
+@click.option("--grpc-port", default=8081, show_default=True, help="Port of gRPC.")
 @click.option("--mlflow-port", default=5000, show_default=True, help="Port of the MLflow UI.")
-def serve(project: Path, port: int, mlflow_port: int) -> None:
+def serve(project: Path, port: int, grpc_port: int, mlflow_port: int) -> None:
     """Serve the champion on loopback until Ctrl-C: KServe protocol, metrics, MLflow UI."""
     from serving.endpoint import serving
     from slipway.registry import Registry
@@ -43,11 +44,17 @@ def serve(project: Path, port: int, mlflow_port: int) -> None:
     # The reference data ended long ago: on today's clock every feature would be stale.
     clock = "store" if loaded.contract.as_of else "wall"
 
+    payloads = home.serving / "payloads"
+    flags = (
+        *("--feature_store", home.feast, "--clock", clock),
+        *("--payload_log", payloads, "--grpc_port", str(grpc_port)),
+    )
+
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     with (
-        serving(name, champion.package, home.feast, home.serving, clock, port) as endpoint,
+        serving(name, champion.package, home.serving, "combined", *flags, port=port) as endpoint,
         _mlflow(loaded, mlflow_port),
     ):
         endpoint.wait_until_ready()
@@ -60,7 +67,9 @@ def serve(project: Path, port: int, mlflow_port: int) -> None:
             + f"""
 
   endpoint  {endpoint.url}/v1/models/{name}:predict   and {endpoint.url}/v2/models/{name}
-  metrics   {endpoint.url}/metrics   and {endpoint.predictor.url}/metrics
+  gRPC      127.0.0.1:{grpc_port}   inference.GRPCInferenceService
+  metrics   {endpoint.url}/metrics   API {endpoint.url}/openapi.json
+  payloads  {payloads}
   MLflow    http://127.0.0.1:{mlflow_port}
 
 curl -s {endpoint.url}/v1/models/{name}:predict -d '{body}'

@@ -8,7 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
-from dataclasses import dataclass
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,22 +20,22 @@ import psutil
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from openapi_spec_validator import validate
 from small_model import write_package
 
 from feature_repo.build import build
 from feature_repo.materialize import materialize
-from serving.endpoint import serving
+from serving.endpoint import free_port, serving
 from serving.metrics import Metrics
 from serving.online import OnlineFeatures
 from serving.replay import offline_rows, replay
-from serving.transformer import Transformer
 from slipway import names
 from slipway.data import DataStore, SourceData
 from slipway.errors import UserError
 from slipway.files import read_json, write_json
 from slipway.package import Model, digest, seal
 from slipway.project import Project
-from slipway.schema import RequestError, request_schema
+from slipway.schema import request_schema
 from slipway.sources import read_source
 
 ROOT = Path(__file__).parents[2]
@@ -107,24 +109,54 @@ def flights(tmp_path_factory):
         yield Flights(project, built.id, training_set, home / "package", home / "store")
 
 
+STORE = ("--clock", "store", "--feature_store")
+
+
 @pytest.fixture(scope="module")
-def endpoint(flights, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("endpoint")
-    with serving(NAME, flights.package, flights.store, folder, "store") as endpoint:
+def combined(flights, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("combined")
+    flags = (*STORE, flights.store)
+    with serving(NAME, flights.package, folder, "combined", *flags) as endpoint:
         endpoint.wait_until_ready()
         yield endpoint
 
 
 @pytest.fixture(scope="module")
-def client(endpoint):
-    with httpx.Client(base_url=endpoint.url, trust_env=False) as client:
+def predictor(flights, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("predictor")
+    with serving(NAME, flights.package, folder, "predictor") as endpoint:
+        endpoint.wait_until_ready()
+        yield endpoint
+
+
+@contextmanager
+def transformer(flights, predictor, folder, protocol="v2"):
+    flags = (*STORE, flights.store, "--predictor_host", predictor, "--predictor_protocol", protocol)
+    with serving(NAME, flights.package, folder, "transformer", *flags) as endpoint:
+        yield endpoint
+
+
+def client_of(endpoint):
+    return httpx.Client(base_url=endpoint.url, trust_env=False, timeout=30)
+
+
+@pytest.fixture(scope="module")
+def client(combined):
+    with client_of(combined) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
-def predictor(endpoint):
-    with httpx.Client(base_url=endpoint.predictor.url, trust_env=False) as client:
+def direct(predictor):
+    """A client of the predictor."""
+    with client_of(predictor) as client:
         yield client
+
+
+def reference_rows(package):
+    reference = read_json(package / "reference.json")
+    rows = zip(*reference["rows"].values(), strict=True)
+    return [dict(zip(reference["rows"], row, strict=True)) for row in rows], reference
 
 
 def tensors(**columns):
@@ -152,11 +184,6 @@ def altered(package, folder, change):
     return folder
 
 
-def online(flights, clock="store", package=None):
-    metrics = Metrics("transformer", NAME, "v", "binary", flights.views)
-    return OnlineFeatures(flights.store, package or flights.package, clock, metrics), metrics
-
-
 def entities(rows):
     return {name: rows[name].to_pylist() for name in ("carrier", "origin", "dest", "tailnum")}
 
@@ -181,7 +208,17 @@ def test_real_flights_get_online_what_they_get_offline(flights):
 def test_every_online_feature_equals_its_offline_one_by_name_and_value(flights):
     rows = flights.asked_after(MOMENT, 400)
     expected = offline_rows(flights.project, flights.version, rows, MOMENT)
-    found = online(flights)[0].read(entities(rows))
+    metrics = Metrics("combined", NAME, "binary", flights.views)
+
+    async def read():
+        reader = OnlineFeatures(flights.store, flights.package, "store", metrics)
+        await reader.start()
+        try:
+            return await reader.read(entities(rows), metrics.of("v"))
+        finally:
+            await reader.close()
+
+    found = asyncio.run(read())
     wanted = [f"{name}__{item}" for name, view in flights.views.items() for item in view.features]
     assert sorted(found) == sorted(wanted)
     for name, values in found.items():
@@ -190,88 +227,10 @@ def test_every_online_feature_equals_its_offline_one_by_name_and_value(flights):
     assert sum(value is not None for values in found.values() for value in values) > 8000
 
 
-def test_a_store_that_moves_is_noticed_without_a_restart(flights, tmp_path):
-    store = tmp_path / "store"
-    moving = OnlineFeatures(
-        store, flights.package, "store", Metrics("transformer", NAME, "v", "binary")
-    )
-    assert not moving.ready()
-    with pytest.raises(RequestError, match="not filled yet") as caught:
-        moving.read({})
-    assert caught.value.status == 503
-    for moment in (MOMENT, MOMENT + DAY, MOMENT - DAY):
-        materialize(flights.project, flights.version, moment, store)
-        rows = flights.asked_after(moment, 50)
-        expected = offline_rows(flights.project, flights.version, rows, moment)
-        found = moving.read(entities(rows))
-        assert moving.ready()
-        assert all(values == expected[name].to_pylist() for name, values in found.items())
-
-
-def test_while_the_store_is_written_what_is_open_stays_in_use(flights, tmp_path):
-    store = shutil.copytree(flights.store, tmp_path / "store")
-    reader = OnlineFeatures(
-        store, flights.package, "store", Metrics("transformer", NAME, "v", "binary")
-    )
-    row = entities(flights.asked_after(MOMENT, 1))
-    before = reader.read(row)
-    write_json(store / "state.json", {"feature_version": "x", "moment": None, "rows": None})
-    assert reader.read(row) == before
-
-
-# Missing, stale, refused
-
-
-def test_what_is_older_than_its_ttl_by_the_wall_clock_is_null_not_stale(flights):
-    reader, metrics = online(flights, "wall")
-    found = reader.read(entities(flights.asked_after(MOMENT, 20)))
-    for name, view in flights.views.items():
-        values = [value for item in view.features for value in found[f"{name}__{item}"]]
-        assert (set(values) == {None}) == (view.ttl is not None), name
-    text = metrics.render().decode()
-    assert f'{names.FEATURES_STALE}{{model="{NAME}",view="weather"}} 20.0' in text
-    assert f'{names.FEATURES_MISSING}{{model="{NAME}",view="weather"}} 0.0' in text
-    assert f'{names.FEATURES_STALE}{{model="{NAME}",view="plane"}} 0.0' in text
-
-
-def test_an_unknown_or_null_entity_is_missing_in_its_views_and_in_no_other(flights):
-    reader, metrics = online(flights)
-    known = {"carrier": "UA", "origin": "EWR", "dest": "IAH"}
-    found = reader.read(
-        {name: [value] * 2 for name, value in known.items()} | {"tailnum": [None, "?"]}
-    )
-    assert found["plane__seats"] == found["last_leg__arr_delay"] == [None, None]
-    assert None not in found["weather__temp"] + found["route_month__arrivals_30d"]
-    missing = f'{names.FEATURES_MISSING}{{model="{NAME}",view="plane"}} 2.0'
-    assert missing in metrics.render().decode()
-
-
-def test_a_feature_that_the_model_needs_refuses_the_request_by_its_name(flights, tmp_path):
-    def need(signature):
-        for item in signature["features"]:
-            if item["name"] == "plane__seats":
-                item["on_null"] = "refuse"
-
-    package = altered(flights.package, tmp_path / "package", need)
-    reader, _ = online(flights, package=package)
-    with pytest.raises(RequestError, match="'plane__seats' is unknown for tailnum='N0'") as caught:
-        reader.read({"carrier": ["UA"], "origin": ["EWR"], "dest": ["IAH"], "tailnum": ["N0"]})
-    assert caught.value.status == 422
-
-
-def test_a_store_without_the_models_features_is_refused(flights, tmp_path):
-    def rename(signature):
-        signature["features"][-1]["name"] = "plane__wings"
-
-    package = altered(flights.package, tmp_path / "package", rename)
-    with pytest.raises(UserError, match="plane__wings"):
-        online(flights, package=package)
-
-
 # The protocol
 
 
-def test_both_protocols_and_the_predictor_itself_answer_alike(flights, client, predictor):
+def test_both_protocols_and_both_kinds_of_rows_answer_alike(flights, client, direct):
     other = ROW | {"tailnum": None, "dest": "XXX"}
     by_name = client.post(PREDICT, json={"instances": [ROW, other]}).json()["predictions"]
     ordered = [field.name for field in request_schema(Model.load(flights.package).signature).fields]
@@ -293,63 +252,74 @@ def test_both_protocols_and_the_predictor_itself_answer_alike(flights, client, p
         "datatype": "FP32",
         "shape": [2],
     }
-    reference = read_json(flights.package / "reference.json")
-    rows = [
-        dict(zip(reference["rows"], row, strict=True))
-        for row in zip(*reference["rows"].values(), strict=True)
-    ]
-    direct = predictor.post(PREDICT, json={"instances": rows}).json()["predictions"]
-    assert direct == reference["predictions"]
+    rows, reference = reference_rows(flights.package)
+    for server in (direct, client):
+        found = server.post(PREDICT, json={"instances": rows}).json()["predictions"]
+        assert np.float32(found).tolist() == reference["predictions"]
 
 
-@pytest.mark.parametrize("protocol", ["v1", "v2"])
-def test_the_transformer_speaks_either_protocol_to_the_predictor(
-    flights, endpoint, client, protocol
+def test_a_transformer_answers_like_one_process_over_either_protocol(
+    flights, predictor, client, tmp_path
 ):
-    expected = client.post(PREDICT, json={"instances": [ROW]}).json()["predictions"]
-    host = f"127.0.0.1:{endpoint.predictor.port}"
-    transformer = Transformer(NAME, flights.package, flights.store, "store", host, protocol)
-    assert ask(transformer, ROW).tolist() == expected
-
-
-def ask(transformer, row):
-    async def run():
-        await transformer.start()
-        try:
-            return await transformer.predict(
-                transformer.schema.from_instances({"instances": [row]})
-            )
-        finally:
-            await transformer.stop()
-
-    return asyncio.run(run())
+    rows = {"instances": [ROW, ROW | {"tailnum": None}]}
+    expected = client.post(PREDICT, json=rows).json()
+    for protocol in ("v1", "v2"):
+        with (
+            transformer(flights, predictor.address, tmp_path / protocol, protocol) as endpoint,
+            client_of(endpoint) as through,
+        ):
+            endpoint.wait_until_ready()
+            assert through.post(PREDICT, json=rows).json() == expected
+            answer = through.post(f"/v1/models/{NAME}:explain", json=rows)
+            assert answer.status_code == 404
+            assert "ask its predictor" in answer.json()["error"]
 
 
 def test_what_the_predictor_refuses_reaches_the_client_with_its_sentence(
-    flights, endpoint, tmp_path
+    flights, predictor, tmp_path
 ):
     def widen(signature):
         for item in signature["features"]:
             item["range"] = [None, None]
 
     package = altered(flights.package, tmp_path / "package", widen)
-    host = f"127.0.0.1:{endpoint.predictor.port}"
-    transformer = Transformer(NAME, package, flights.store, "store", host, "v1")
-    with pytest.raises(
-        RequestError, match=r"distance: expected .* from 1 to 6000.*got 7000"
-    ) as caught:
-        ask(transformer, ROW | {"distance": 7000})
-    assert caught.value.status == 400
+    wide = replace(flights, package=package)
+    with (
+        transformer(wide, predictor.address, tmp_path) as endpoint,
+        client_of(endpoint) as through,
+    ):
+        endpoint.wait_until_ready()
+        answer = through.post(PREDICT, json={"instances": [ROW | {"distance": 7000}]})
+    assert answer.status_code == 400
+    assert re.search(r"distance.*expected .* from 1 to 6000.*got 7000", answer.json()["error"])
 
 
-def test_a_predictor_that_is_gone_is_a_503(flights):
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        host = f"127.0.0.1:{unused.getsockname()[1]}"
-        transformer = Transformer(NAME, flights.package, flights.store, "store", host, "v1")
-        with pytest.raises(RequestError, match=f"predictor at {host} does not answer") as caught:
-            ask(transformer, ROW)
-    assert caught.value.status == 503
+def test_a_predictor_that_is_gone_is_a_503_and_comes_back(flights, tmp_path):
+    port = free_port()
+    address = f"127.0.0.1:{port}"
+    with transformer(flights, address, tmp_path) as endpoint, client_of(endpoint) as through:
+        wait_for(lambda: through.get("/v2/health/live").status_code == 200)
+        assert through.get("/v2/health/ready").status_code == 503
+        answer = through.post(PREDICT, json={"instances": [ROW]})
+        assert answer.status_code == 503
+        assert answer.json()["error"] == f"The predictor at {address} does not answer."
+        assert answer.headers["retry-after"] == "1"
+        for _ in range(2):
+            with serving(NAME, flights.package, tmp_path / "p", "predictor", port=port) as again:
+                again.wait_until_ready()
+                assert through.post(PREDICT, json={"instances": [ROW]}).status_code == 200
+
+
+def wait_for(check, seconds=20):
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if check():
+                return
+        except httpx.TransportError:
+            pass
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(
@@ -362,13 +332,13 @@ def test_a_predictor_that_is_gone_is_a_503(flights):
         (f"/v2/models/{NAME}/ready", {"name": NAME, "ready": True}),
     ],
 )
-def test_a_client_can_ask_whether_the_model_is_there(client, predictor, path, expected):
-    for server in (client, predictor):
+def test_a_client_can_ask_whether_the_model_is_there(client, direct, path, expected):
+    for server in (client, direct):
         answer = server.get(path)
         assert (answer.status_code, answer.json()) == (200, expected)
 
 
-def test_metadata_says_what_to_send_and_what_comes_back(client, predictor, flights):
+def test_metadata_says_what_to_send_and_what_comes_back(client, direct, flights):
     assert client.get("/v2").json()["name"] == "slipway"
     found = client.get(f"/v2/models/{NAME}").json()
     assert [item["name"] for item in found["inputs"]] == [
@@ -378,8 +348,34 @@ def test_metadata_says_what_to_send_and_what_comes_back(client, predictor, fligh
     assert found["outputs"] == [{"name": "prediction", "datatype": "FP32", "shape": [-1]}]
     rows = found["parameters"]["request_schema"]["properties"]["instances"]["items"]
     assert rows["properties"]["distance"]["maximum"] == 6000
-    full = predictor.get(f"/v2/models/{NAME}").json()
+    full = direct.get(f"/v2/models/{NAME}").json()
     assert len(full["inputs"]) == len(Model.load(flights.package).encoder.features)
+
+
+def test_the_openapi_document_shows_both_kinds_of_rows_and_its_examples_are_taken(client):
+    document = client.get("/openapi.json").json()
+    validate(document)
+    schemas = document["components"]["schemas"]
+    widths = set()
+    for name, path in (("Rows", PREDICT), ("Tensors", INFER)):
+        for example in schemas[name]["examples"]:
+            answer = client.post(path, json=example)
+            assert answer.status_code == 200, answer.text
+            widths.add(len((example.get("instances") or [example.get("inputs")])[0]))
+    assert len(widths) == 2, "entity keys and request features, and full rows"
+
+
+def test_an_explanation_adds_up_by_the_names_that_the_client_knows(client, flights):
+    body = {"instances": [ROW, ROW | {"tailnum": None}]}
+    found = client.post(f"/v1/models/{NAME}:explain", json=body).json()
+    assert found["predictions"] == pytest.approx(
+        client.post(PREDICT, json=body).json()["predictions"], abs=1e-6
+    )
+    wanted = [feature.name for feature in Model.load(flights.package).encoder.features]
+    for prediction, parts in zip(found["predictions"], found["explanations"], strict=True):
+        assert list(parts) == wanted
+        margin = found["base"] + sum(parts.values())
+        assert 1 / (1 + np.exp(-margin)) == pytest.approx(prediction, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -409,14 +405,16 @@ def test_metadata_says_what_to_send_and_what_comes_back(client, predictor, fligh
         ("GET", "/v1/models/other", None, 404, "There is no model 'other'"),
         ("GET", "/v2/models/other/ready", None, 404, "There is no model 'other'"),
         ("GET", "/v3", None, 404, "nothing here"),
-        ("POST", f"/v1/models/{NAME}:explain", {"instances": [ROW]}, 404, "nothing here"),
+        ("POST", f"/v1/models/{NAME}:explain", {"instances": []}, 400, "at least one row"),
+        ("POST", f"/v1/models/{NAME}:classify", {"instances": [ROW]}, 404, "nothing here"),
+        ("GET", f"/v2/models/{NAME}/versions/7", None, 404, "There is no version '7'"),
         ("GET", PREDICT, None, 405, "expected POST, got GET"),
         ("PUT", INFER, {"inputs": []}, 405, "expected POST, got PUT"),
         ("DELETE", "/v1/models", None, 405, "expected GET, got DELETE"),
     ],
 )
 def test_a_clients_mistake_is_a_4xx_with_one_sentence(
-    client, predictor, method, path, body, status, words
+    client, direct, method, path, body, status, words
 ):
     content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
     answer = client.request(method, path, content=content)
@@ -427,14 +425,14 @@ def test_a_clients_mistake_is_a_4xx_with_one_sentence(
     if status == 405:
         assert answer.headers["allow"] in ("GET", "POST")
     if "dest" not in words and "6 values" not in words:
-        assert predictor.request(method, path, content=content).status_code == status
+        assert direct.request(method, path, content=content).status_code == status
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"id": 7}, "id: expected a string, got 7."),
-        ({"outputs": [{"name": "logits"}]}, "outputs: expected only 'prediction'"),
+        ({"outputs": [{"name": "logits"}]}, "outputs[0].name: expected 'prediction'"),
         ({"outputs": [{"name": "prediction"}], "parameters": {"a": 1}}, None),
         ({"id": None}, None),
     ],
@@ -474,8 +472,7 @@ def test_a_body_without_end_is_refused_and_the_server_goes_on(client):
     assert client.post(PREDICT, content=b" " * (17 * 2**20)).status_code == 413
     assert client.post(PREDICT, content=endless()).status_code == 413
     gzip = client.post(PREDICT, content=b"x", headers={"content-encoding": "gzip"})
-    binary = client.post(INFER, content=b"x", headers={"inference-header-content-length": "1"})
-    assert gzip.status_code == binary.status_code == 415
+    assert gzip.status_code == 415
     assert client.post(PREDICT, json={"instances": [ROW]}).status_code == 200
 
 
@@ -494,64 +491,51 @@ def test_every_answer_is_counted_by_protocol_code_model_and_version(client, flig
         assert after[code, labels] == before.get((code, labels), 0) + 1
     text = client.get("/metrics").text
     assert f'{names.LATENCY}_bucket{{le="0.0001",{labels}}}' in text
-    assert f'{names.MODEL_INFO}{{model="{NAME}",role="transformer",task="binary"' in text
+    assert f'{names.MODEL_INFO}{{model="{NAME}",role="combined",task="binary"' in text
     # A client's invention must not become a label.
     client.post("/v1/models/nonsense:predict", content=b"{}")
     assert "nonsense" not in client.get("/metrics").text
 
 
-def test_every_metric_is_named_in_one_place(client):
-    known = {v for k, v in vars(names).items() if k.isupper() and isinstance(v, str)}
-    text = client.get("/metrics").text
-    assert {f"{n}_total" if k == "counter" and not n.endswith("_total") else n
-            for n, k in re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M)} == known  # fmt: skip
-
-
 # Processes
 
 
-def test_the_predictor_loads_none_of_the_heavy_libraries(flights):
-    code = (
-        "import sys; from pathlib import Path; import serving.__main__, serving.app, uvicorn;"
-        "from serving.predictor import Predictor; Predictor('m', Path(sys.argv[1]));"
-        "print(*sys.modules)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(flights.package)],
-        capture_output=True, text=True, check=True, cwd=ROOT,
-    )  # fmt: skip
-    heavy = {"feast", "mlflow", "ray", "torch", "sklearn", "pandas", "duckdb", "scipy", "kfp"}
-    assert not {name.split(".")[0] for name in done.stdout.split()} & heavy
+def test_the_predictor_loads_none_of_the_heavy_libraries_and_stays_small(predictor, direct):
+    assert direct.post(PREDICT, content=b"{}").status_code == 400
+    process = psutil.Process(predictor.process.pid)
+    loaded = " ".join(item.path for item in process.memory_maps())
+    assert "onnxruntime" in loaded
+    for name in ("pyarrow", "pandas", "torch", "ray", "pydantic_core", "scipy", "grpc", "duckdb"):
+        assert f"site-packages/{name}" not in loaded, name
+    assert process.memory_info().rss < 120 * 2**20
 
 
-def test_sigterm_ends_both_processes_cleanly(flights, tmp_path):
-    with serving(NAME, flights.package, flights.store, tmp_path, "store") as endpoint:
+def test_sigterm_ends_a_server_cleanly(flights, tmp_path):
+    with serving(NAME, flights.package, tmp_path, "predictor") as endpoint:
         endpoint.wait_until_ready()
-        processes = [endpoint.predictor.process, endpoint.transformer.process]
-    assert [process.returncode for process in processes] == [0, 0]
-    assert "Traceback" not in (tmp_path / "transformer.log").read_text()
+    assert endpoint.process.returncode == 0
+    assert "Traceback" not in endpoint.log.read_text()
     with pytest.raises(UserError, match="The predictor ended with code 0"):
         endpoint.check()
 
 
-def test_the_servers_end_with_a_parent_that_was_killed(flights, tmp_path):
+def test_a_server_ends_with_a_parent_that_was_killed(flights, tmp_path):
     code = (
         "import sys, time; from pathlib import Path; from serving.endpoint import serving\n"
-        "package, store, folder = map(Path, sys.argv[1:])\n"
-        "with serving('m', package, store, folder, 'store') as e:\n"
+        "package, folder = map(Path, sys.argv[1:])\n"
+        "with serving('m', package, folder, 'predictor') as e:\n"
         "    e.wait_until_ready()\n"
-        "    print(e.predictor.process.pid, e.transformer.process.pid, flush=True)\n"
+        "    print(e.process.pid, flush=True)\n"
         "    time.sleep(600)\n"
     )
     parent = subprocess.Popen(
-        [sys.executable, "-c", code, str(flights.package), str(flights.store), str(tmp_path)],
+        [sys.executable, "-c", code, str(flights.package), str(tmp_path)],
         stdout=subprocess.PIPE, text=True, cwd=ROOT,
     )  # fmt: skip
-    children = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
-    assert len(children) == 2
+    child = psutil.Process(int(parent.stdout.readline()))
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    _, alive = psutil.wait_procs(children, timeout=20)
+    _, alive = psutil.wait_procs([child], timeout=20)
     assert not alive
 
 
@@ -562,7 +546,7 @@ def test_a_taken_port_is_named(flights, tmp_path):
         port = taken.getsockname()[1]
         with (
             pytest.raises(UserError, match=f"Port {port} on 127.0.0.1"),
-            serving(NAME, flights.package, flights.store, tmp_path, "store", port),
+            serving(NAME, flights.package, tmp_path, "predictor", port=port),
         ):
             pass
 
@@ -571,7 +555,7 @@ def test_an_altered_package_is_not_served_and_the_error_shows_why(flights, tmp_p
     package = shutil.copytree(flights.package, tmp_path / "package")
     (package / "model.onnx").write_bytes(b"another model")
     with (
-        serving(NAME, package, flights.store, tmp_path, "store") as endpoint,
+        serving(NAME, package, tmp_path, "predictor") as endpoint,
         pytest.raises(UserError, match=r"ended with code 2(?s:.*)model\.onnx altered"),
     ):
         endpoint.wait_until_ready()

@@ -2,6 +2,7 @@
 
 import math
 from datetime import UTC, datetime
+from functools import partial
 
 import orjson
 import pytest
@@ -9,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
 
+from serving import v2
+from serving.tensors import read_tensors
 from slipway.schema import RequestError, Schema, request_schema, row_schema
 
 SIGNATURE = {
@@ -94,6 +97,10 @@ def tensors(count=1, **changes):
     return {"inputs": [tensor | changes.get(tensor["name"], {}) for tensor in found]}
 
 
+def from_tensors(schema, body):
+    return read_tensors(schema, v2.parse(body, b"").tensors)
+
+
 def refusal(read, body):
     with pytest.raises(RequestError) as caught:
         read(body)
@@ -113,7 +120,7 @@ def test_the_predictor_takes_every_raw_feature_in_the_order_of_the_signature():
 def test_both_protocols_read_the_same_values(schema):
     by_name = schema.from_instances(instances(GOOD, GOOD))
     by_order = schema.from_instances(instances(list(GOOD.values()), list(GOOD.values())))
-    assert by_name == by_order == schema.from_tensors(tensors(2))
+    assert by_name == by_order == from_tensors(schema, tensors(2))
     assert by_name["asked_for"] == [datetime(2013, 11, 5, 23, tzinfo=UTC)] * 2
     assert by_name["distance"] == [1400.5] * 2
     assert by_name["stops"] == [None] * 2
@@ -122,9 +129,9 @@ def test_both_protocols_read_the_same_values(schema):
 def test_a_column_of_one_is_read_like_a_list(schema):
     nested = {"shape": [2, 1], "data": [["JFK"], ["JFK"]]}
     flat = {"shape": [2, 1], "data": ["JFK", "JFK"]}
-    expected = schema.from_tensors(tensors(2))
-    assert schema.from_tensors(tensors(2, origin=nested)) == expected
-    assert schema.from_tensors(tensors(2, origin=flat)) == expected
+    expected = from_tensors(schema, tensors(2))
+    assert from_tensors(schema, tensors(2, origin=nested)) == expected
+    assert from_tensors(schema, tensors(2, origin=flat)) == expected
 
 
 def test_an_integer_that_a_data_frame_made_a_float_is_taken(schema):
@@ -166,12 +173,12 @@ def test_a_wrong_value_is_refused_with_its_place_what_is_expected_and_what_came(
     bad = instances(GOOD, GOOD | {field: value})
     tensor = tensors(2, **{field: {"data": [GOOD[field], value]}})
     if words is None:
-        assert schema.from_instances(bad) == schema.from_tensors(tensor)
+        assert schema.from_instances(bad) == from_tensors(schema, tensor)
         return
     message = refusal(schema.from_instances, bad)
     assert message.startswith(f"instances[1].{field}: expected ")
     assert words in message
-    message = refusal(schema.from_tensors, tensor)
+    message = refusal(partial(from_tensors, schema), tensor)
     assert message.startswith(f"inputs.{field}.data[1]: expected ")
     assert words in message
 
@@ -220,7 +227,7 @@ def test_a_malformed_v1_request_is_refused(schema, body, words):
     ],
 )
 def test_a_malformed_v2_request_is_refused(schema, change, words):
-    assert words in refusal(schema.from_tensors, tensors(stops=change))
+    assert words in refusal(partial(from_tensors, schema), tensors(stops=change))
 
 
 ANYTHING = st.one_of(
@@ -256,6 +263,6 @@ def test_no_json_makes_the_server_fail_instead_of_refuse(value):
             parsed = orjson.loads(orjson.dumps(body))
         except (orjson.JSONEncodeError, TypeError):
             continue
-        for read in (schema.from_instances, schema.from_tensors):
+        for read in (schema.from_instances, partial(from_tensors, schema)):
             with pytest.raises(RequestError):
                 read(parsed)
