@@ -1,0 +1,1 @@
+"""Slipway's server beside those of others: `make bench-serving`."""
