@@ -7,11 +7,13 @@ without the details, which go to the log.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import orjson
@@ -19,16 +21,26 @@ import orjson
 from serving import v2
 from serving.call import Call, Protocol
 from serving.connection import JSON, Answer, Request, failure
+from serving.inference import Done, Predictions
 from serving.logs import SLOW_SECONDS, access
 from serving.served import Served
 from serving.service import Service
 from serving.trace import trace_id, traceparent
-from slipway.schema import RequestError, Schema, instances, shown
+from slipway.schema import Columns, RequestError, Schema, instances, shown
 
 log = logging.getLogger("serving")
 
+Reply = Callable[[Answer], None]
 Respond = Callable[[Request, Call], Awaitable[Answer]]
 Describe = Callable[[Request], Awaitable[Answer]]
+
+
+class Asked(NamedTuple):
+    """A request for predictions, read and validated."""
+
+    served: Served
+    columns: Columns
+    answer: Callable[[Predictions], Answer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +58,18 @@ class Post:
     method = b"POST"
 
 
+@dataclass(frozen=True, slots=True)
+class Predict:
+    read: Callable[[Request, Call], Asked]
+    """Raises `RequestError`."""
+    protocol: Protocol
+    counted = True
+    method = b"POST"
+
+
+Route = Get | Post | Predict
+
+
 class App:
     """Answers the requests to one model."""
 
@@ -55,10 +79,10 @@ class App:
         name = service.name
         v1, v2_model = f"/v1/models/{name}", f"/v2/models/{name}"
         repository = f"/v2/repository/models/{name}"
-        routes: dict[str, Get | Post] = {
-            f"{v1}:predict": Post(self._v1_predict, "v1", counted=True),
+        routes: dict[str, Route] = {
+            f"{v1}:predict": Predict(self._v1_read, "v1"),
             f"{v1}:explain": Post(self._v1_explain, "v1", counted=True),
-            f"{v2_model}/infer": Post(self._v2_infer, "v2", counted=True),
+            f"{v2_model}/infer": Predict(self._v2_read, "v2"),
             v1: Get(self._model_status),
             v2_model: Get(self._v2_metadata),
             f"{v2_model}/ready": Get(self._model_status),
@@ -74,31 +98,87 @@ class App:
             "/openapi.json": Get(self._openapi),
         }
         self.routes = {path.encode(): route for path, route in routes.items()}
+        self._paths = {route: path for path, route in self.routes.items()}
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    async def respond(self, request: Request) -> Answer:
+    def begin(self, request: Request, reply: Reply) -> None:
+        """Have `reply` called with the answer, once, now or later."""
         route = self.routes.get(request.path)
+        if isinstance(route, Predict) and request.method == b"POST":
+            try:
+                call = self._call(request, route.protocol)
+                asked = route.read(request, call)
+                done = partial(self._done, request, route, asked, reply)
+                if not self.service.submit(asked.served, asked.columns, call, done):
+                    self._in_task(self._predict(asked, call, done))
+            except Exception as error:
+                self._finish(request, route, self._failed(request, error), reply)
+        else:
+            self._in_task(self._respond(request, route, reply))
+
+    def _in_task(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        # The loop itself holds a task only weakly.
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _predict(self, asked: Asked, call: Call, done: Done) -> None:
+        try:
+            outcome: Predictions | Exception = await self.service.predict(*asked[:2], call)
+        except Exception as error:
+            outcome = error
+        done(outcome)
+
+    def _done(
+        self,
+        request: Request,
+        route: Predict,
+        asked: Asked,
+        reply: Reply,
+        outcome: Predictions | Exception,
+    ) -> None:
+        if isinstance(outcome, Exception):
+            answer = self._failed(request, outcome)
+        else:
+            answer = asked.answer(outcome)
+        self._finish(request, route, answer, reply)
+
+    async def _respond(self, request: Request, route: Route | None, reply: Reply) -> None:
         try:
             if route is None:
                 route = self._route(request.path)
             if request.method != route.method:
                 answer = await self._other_method(request, route)
+            elif isinstance(route, Predict):
+                # One that names its version.
+                request.path = self._paths[route]
+                self.begin(request, reply)
+                return
             elif isinstance(route, Post):
                 answer = await route.respond(request, self._call(request, route.protocol))
             else:
                 answer = await route.describe(request)
-        except RequestError as error:
-            answer = failure(error.status, error.message)
-        except Exception:
-            log.exception("%s %s", request.method.decode(), request.path.decode("latin-1"))
-            answer = failure(500, "The server failed; its log says why.")
-        if isinstance(route, Post) and route.counted:
+        except Exception as error:
+            answer = self._failed(request, error)
+        self._finish(request, route, answer, reply)
+
+    def _finish(self, request: Request, route: Route | None, answer: Answer, reply: Reply) -> None:
+        if route is not None and not isinstance(route, Get) and route.counted:
             seconds = time.perf_counter() - request.arrived
             self.service.count(route.protocol, answer.status, seconds)
             if answer.status >= 500 or seconds >= SLOW_SECONDS:
                 access(route.protocol, answer.status, seconds, _log_fields(request))
-        return answer
+        reply(answer)
 
-    async def _other_method(self, request: Request, route: Get | Post) -> Answer:
+    @staticmethod
+    def _failed(request: Request, error: Exception) -> Answer:
+        if isinstance(error, RequestError):
+            return failure(error.status, error.message)
+        place = f"{request.method.decode()} {shown(request.path.decode('latin-1'))}"
+        log.error("%s", place, exc_info=error)
+        return failure(500, "The server failed; its log says why.")
+
+    async def _other_method(self, request: Request, route: Route) -> Answer:
         if request.method == b"HEAD" and isinstance(route, Get):
             return await route.describe(request)
         wanted, got = route.method.decode(), request.method.decode()
@@ -118,7 +198,7 @@ class App:
         given = headers.get(b"x-request-id", b"").decode("latin-1")
         return Call(protocol, time.monotonic() + self.limits.seconds, headers, given)
 
-    def _route(self, path: bytes) -> Get | Post:
+    def _route(self, path: bytes) -> Route:
         """The route of a path that is not in the table: one with a version, or with a mistake."""
         text = unquote(path.partition(b"?")[0].decode("latin-1"), errors="replace")
         parts = text.strip("/").split("/")
@@ -134,39 +214,35 @@ class App:
             raise RequestError(f"{shown(text)}: there is nothing here.", 404)
         return route
 
-    async def _v1_predict(self, request: Request, call: Call) -> Answer:
-        service = self.service
-        served = service.current(service.name)
+    def _v1_read(self, request: Request, call: Call) -> Asked:
+        served, columns = self._v1_rows(request)
+        return Asked(served, columns, lambda predictions: _v1_answer(request, predictions))
+
+    def _v1_rows(self, request: Request) -> tuple[Served, Columns]:
+        served = self.service.current(self.service.name)
         body = load_json(request.body)
-        columns = _v1_schema(served, body).from_instances(body)
-        predictions = await service.predict(served, columns, call)
-        found = orjson.dumps(predictions, option=orjson.OPT_SERIALIZE_NUMPY)
-        return Answer(b'{"predictions":' + found + b"}", head=_named(request))
+        schema = _v1_schema(served, body)
+        return served, schema.from_instances(body, _may_hold_bools(request.body))
 
     async def _v1_explain(self, request: Request, call: Call) -> Answer:
-        service = self.service
-        served = service.current(service.name)
-        body = load_json(request.body)
-        columns = _v1_schema(served, body).from_instances(body)
-        explained = await service.explain(served, columns, call)
+        explained = await self.service.explain(*self._v1_rows(request), call)
         return Answer(orjson.dumps(explained), head=_named(request))
 
-    async def _v2_infer(self, request: Request, call: Call) -> Answer:
-        service, headers = self.service, request.headers
-        served = service.current(service.name)
-        length = headers.get(v2.BINARY_HEADER)
-        asked = v2.read(request.body, length, load_json)
+    def _v2_read(self, request: Request, call: Call) -> Asked:
+        served = self.service.current(self.service.name)
+        asked = v2.read(request.body, request.headers.get(v2.BINARY_HEADER), load_json)
         call.id = asked.id or call.id
-        columns = v2.columns(served, asked)
-        predictions = await service.predict(served, columns, call)
-        parts = v2.answer(service.name, served.version, call.id, predictions, asked.binary)
-        if not asked.binary:
-            return Answer(parts[0])
-        return Answer(
-            b"".join(parts),
-            head=b"content-type: application/octet-stream\r\n%b: %d\r\n"
-            % (v2.BINARY_HEADER, len(parts[0])),
-        )
+        columns = v2.columns(served, asked, _may_hold_bools(request.body))
+
+        def answer(predictions: Predictions) -> Answer:
+            name, version = self.service.name, served.version
+            parts = v2.answer(name, version, call.id, predictions, asked.binary)
+            if not asked.binary:
+                return Answer(parts[0])
+            head = b"content-type: application/octet-stream\r\n%b: %d\r\n"
+            return Answer(b"".join(parts), head=head % (v2.BINARY_HEADER, len(parts[0])))
+
+        return Asked(served, columns, answer)
 
     async def _model_status(self, _: Request) -> Answer:
         ready = await self.service.ready()
@@ -230,6 +306,16 @@ def _log_fields(request: Request) -> dict[str, str]:
         "request_id": request.headers.get(b"x-request-id", b"").decode("latin-1"),
         "trace_id": trace_id(traceparent(request.headers.items())),
     }
+
+
+def _v1_answer(request: Request, predictions: Predictions) -> Answer:
+    found = orjson.dumps(predictions, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Answer(b'{"predictions":' + found + b"}", head=_named(request))
+
+
+def _may_hold_bools(body: bytes) -> bool:
+    """Whether to look at each value: a quick look at the bytes says no for rows of numbers."""
+    return b"true" in body or b"false" in body
 
 
 def _named(request: Request) -> bytes:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -66,20 +66,26 @@ def failure(status: int, message: str, head: bytes = b"") -> Answer:
     return Answer(orjson.dumps({"error": message}), status, JSON + retry + head)
 
 
+Begin = Callable[[Request, Callable[[Answer], None]], None]
+"""What has a request answered, now or later."""
+
+
 class Connection(asyncio.Protocol):
     """A client's connection, from its first byte to its last."""
 
     def __init__(
         self,
         server: Server,
-        respond: Callable[[Request], Awaitable[Answer]],
+        begin: Begin,
         limits: Limits,
     ) -> None:
-        self._server, self._respond, self._limits = server, respond, limits
+        self._server, self._begin, self._limits = server, begin, limits
         self._parser: Any = httptools.HttpRequestParser(self)
         self._transport: Any = None
         self._pending: deque[Request] = deque()
-        self._task: asyncio.Task[None] | None = None
+        self._current: Request | None = None
+        """What is being answered."""
+        self._going = False
         self._refused = False
         """Nothing more is read."""
         self._ended = False
@@ -132,7 +138,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         # A client may close its side and still wait for its answers.
         self._ended = True
-        return self._task is not None
+        return self._current is not None
 
     def pause_writing(self) -> None:
         self._unread = True
@@ -190,7 +196,7 @@ class Connection(asyncio.Protocol):
         # Only there a client has to ask for it.
         request.old = b"connection" in self._headers and parser.get_http_version() == "1.0"
         self._pending.append(request)
-        if self._task is None:
+        if self._current is None:
             self._go_on()
         else:
             # Sent ahead: what follows stays in the kernel until this is answered.
@@ -218,18 +224,24 @@ class Connection(asyncio.Protocol):
 
     def _go_on(self) -> None:
         """Begin with the next request, if it may begin."""
-        if self._task is None and self._pending and not self._unread:
+        # A loop, because an answer may be there before `begin` returns.
+        if self._going:
+            return
+        self._going = True
+        while self._current is None and self._pending and not self._unread:
+            self._current = self._pending.popleft()
             self._server.metrics.in_flight += 1
-            self._task = self._server.loop.create_task(self._answer(self._pending.popleft()))
+            self._begin(self._current, self._reply)
+        self._going = False
 
-    async def _answer(self, request: Request) -> None:
-        try:
-            answer = await self._respond(request)
-        finally:
-            self._server.metrics.in_flight -= 1
-            self._task = None
-            if self._held:
-                self._hold(-len(request.body))
+    def _reply(self, answer: Answer) -> None:
+        request = self._current
+        if request is None:
+            raise RuntimeError("a request was answered twice")
+        self._current = None
+        self._server.metrics.in_flight -= 1
+        if self._held:
+            self._hold(-len(request.body))
         self._since = time.monotonic()
         transport = self._transport
         if transport.is_closing():
@@ -268,7 +280,7 @@ class Connection(asyncio.Protocol):
             return
         self._refused = True
         # Not into the middle of another answer's turn.
-        if self._task is None:
+        if self._current is None:
             answer = failure(status, message)
             self._transport.write(
                 b"%b%b%bconnection: close\r\ncontent-length: %d\r\n\r\n%b"
@@ -276,7 +288,7 @@ class Connection(asyncio.Protocol):
             )
         self._server.metrics.refused("", status)
         # Else the answer that is under way closes when it is out.
-        if self._task is None:
+        if self._current is None:
             self._close()
 
     def _close(self) -> None:
@@ -299,12 +311,12 @@ class Connection(asyncio.Protocol):
             if waited > self._limits.reading:
                 self._transport.abort()
         elif self._refused:
-            if self._task is None and waited > LINGER_SECONDS:
+            if self._current is None and waited > LINGER_SECONDS:
                 self._transport.abort()
         elif not self._whole:
             if waited > self._limits.reading:
                 self._refuse(408, f"The request was not whole after {self._limits.reading:g} s.")
-        elif self._task is None:
+        elif self._current is None:
             longest = LINGER_SECONDS if self._server.draining else self._limits.idle
             if waited > longest:
                 self._transport.close()

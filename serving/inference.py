@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -37,9 +38,17 @@ PROBE = 256
 CONNECT_SECONDS = 1.0
 
 
+Done = Callable[[Predictions | Exception], None]
+
+
 class Inference(Protocol):
     async def predict(self, columns: Columns, rows: int, call: Call) -> Predictions:
         """Full rows to predictions. Raises `RequestError`."""
+        ...
+
+    def submit(self, columns: Columns, rows: int, done: Done) -> bool:
+        """Predict without a task, at the end of this turn of the event loop; false if that is
+        not possible and nothing was done."""
         ...
 
     async def ready(self) -> bool: ...
@@ -88,31 +97,35 @@ class LocalModel:
     costs more than its rows.
     """
 
-    def __init__(self, model: Model, tally: Tally, worker: Worker, metrics: Metrics) -> None:
+    def __init__(self, model: Model, tally: Tally, worker: Worker) -> None:
         self.model = model
-        self._tally, self._worker, self._metrics = tally, worker, metrics
+        self._tally, self._worker = tally, worker
         # The session's own `run` checks the names that the package's reference rows have proven.
         self._session_run = model.session._sess.run
         self._encode = model.encoder.encode
-        self._waiting: list[tuple[Matrix, asyncio.Future[Predictions]]] = []
+        self._waiting: list[tuple[Matrix, Done]] = []
+        self._waiting_rows = 0
         self._most_rows = int(SHORT / self._measure())
 
     async def predict(self, columns: Columns, rows: int, call: Call) -> Predictions:
+        future: asyncio.Future[Predictions] = asyncio.get_running_loop().create_future()
+        if self.submit(columns, rows, partial(_settle, future)):
+            return await future
+        predictions, seconds = await self._worker.run(lambda: self._in_blocks(columns, rows), call)
+        self._tally.inferred(predictions, seconds)
+        return _finite(predictions)
+
+    def submit(self, columns: Columns, rows: int, done: Done) -> bool:
         if rows > self._most_rows:
-            predictions, seconds = await self._worker.run(
-                lambda: self._in_blocks(columns, rows), call
-            )
-            self._tally.inferred(predictions, seconds)
-            return _finite(predictions)
+            return False
         matrix = self._encode(columns)
-        if self._metrics.in_flight < 2:
-            return _finite(self._run(matrix))
-        loop = asyncio.get_running_loop()
         if not self._waiting:
-            loop.call_soon(self._run_waiting)
-        future: asyncio.Future[Predictions] = loop.create_future()
-        self._waiting.append((matrix, future))
-        return await future
+            asyncio.get_running_loop().call_soon(self._run_waiting)
+        elif self._waiting_rows + rows > self._most_rows:
+            self._run_waiting()
+        self._waiting.append((matrix, done))
+        self._waiting_rows += rows
+        return True
 
     async def ready(self) -> bool:
         return True
@@ -121,28 +134,32 @@ class LocalModel:
         """Nothing to give back."""
 
     def _run_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        predictions = self._run(np.concatenate([matrix for matrix, _ in waiting]))
+        waiting, self._waiting, self._waiting_rows = self._waiting, [], 0
+        if not waiting:
+            return
+        started = time.perf_counter()
+        matrix = waiting[0][0]
+        if len(waiting) > 1:
+            matrix = np.concatenate([item[0] for item in waiting])
+        try:
+            predictions = self._session_run([OUTPUT], {"features": matrix}, None)[0]
+        except Exception as error:
+            for _, done in waiting:
+                done(error)
+            return
+        self._tally.inferred(predictions, time.perf_counter() - started)
         fine = math.isfinite(predictions.sum())
         end = 0
-        for matrix, future in waiting:
+        for matrix, done in waiting:
             start, end = end, end + len(matrix)
-            if future.cancelled():
-                continue
             mine = predictions[start:end]
-            if fine:
-                future.set_result(mine)
-            else:
+            if not fine:
                 try:
-                    future.set_result(_finite(mine))
+                    _finite(mine)
                 except RequestError as error:
-                    future.set_exception(error)
-
-    def _run(self, matrix: Matrix) -> Predictions:
-        started = time.perf_counter()
-        predictions: Predictions = self._session_run([OUTPUT], {"features": matrix}, None)[0]
-        self._tally.inferred(predictions, time.perf_counter() - started)
-        return predictions
+                    done(error)
+                    continue
+            done(mine)
 
     def _in_blocks(self, columns: Columns, rows: int) -> tuple[Predictions, float]:
         """With the seconds that it took."""
@@ -161,6 +178,15 @@ class LocalModel:
         started = time.perf_counter()
         self._session_run([OUTPUT], {"features": rows}, None)
         return (time.perf_counter() - started) / PROBE
+
+
+def _settle(future: asyncio.Future[Predictions], outcome: Predictions | Exception) -> None:
+    if future.cancelled():
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
 
 
 def _finite(predictions: Predictions) -> Predictions:
@@ -187,6 +213,9 @@ class RemoteModel:
         predictions = await self._ask(columns, rows, call)
         self._tally.inferred(predictions, time.perf_counter() - started)
         return predictions
+
+    def submit(self, columns: Columns, rows: int, done: Done) -> bool:
+        return False
 
     async def _ask(self, columns: Columns, rows: int, call: Call) -> Predictions:
         if self._protocol == "v1":

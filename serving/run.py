@@ -63,7 +63,7 @@ async def _serve(
     # What is loaded stays: no collection need look at it again, which took 50 ms of some request.
     gc.collect()
     gc.freeze()
-    server = Server(App(service).respond, settings.limits, settings.drain_seconds, metrics)
+    server = Server(App(service).begin, settings.limits, settings.drain_seconds, metrics)
     if listeners.grpc is None:
         await server.serve(listeners.http, service.drain)
     else:

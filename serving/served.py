@@ -17,7 +17,7 @@ from serving.settings import Settings
 from slipway.errors import UserError
 from slipway.files import read_json
 from slipway.package import Model, digest, verify
-from slipway.schema import RequestError, Schema, request_schema, row_schema
+from slipway.schema import Columns, RequestError, Schema, request_schema, row_schema
 
 if TYPE_CHECKING:
     from serving.online import OnlineFeatures
@@ -53,6 +53,10 @@ class Served:
 
     def schema_of_width(self, width: int) -> Schema:
         return next((item for item in self.schemas if len(item.fields) == width), self.schema)
+
+    def lacks_features(self, columns: Columns) -> bool:
+        """Whether the online features are still to be read."""
+        return self.features is not None and len(columns) == len(self.schema.fields)
 
     async def start(self) -> None:
         """Raises `UserError` for an online store that is not right."""
@@ -101,7 +105,7 @@ def load(settings: Settings, metrics: Metrics, worker: Worker) -> Served:
     else:
         loaded = Model.load(package)
         reproduce(package, loaded)
-        model = LocalModel(loaded, tally, worker, metrics)
+        model = LocalModel(loaded, tally, worker)
         explainer = Explainer(package, loaded)
     payload = None
     if settings.payload_log is not None:

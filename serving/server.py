@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 
-from serving.connection import Answer, Connection, Request
+from serving.connection import Begin, Connection
 from serving.listeners import BACKLOG, stop_listening
 from serving.metrics import Metrics
 from serving.settings import Limits
@@ -29,7 +29,7 @@ class Server:
 
     def __init__(
         self,
-        respond: Callable[[Request], Awaitable[Answer]],
+        begin: Begin,
         limits: Limits,
         drain_seconds: float,
         metrics: Metrics,
@@ -40,7 +40,7 @@ class Server:
         self.held = 0
         """Bytes of bodies that are not answered yet, of all connections."""
         self.loop = asyncio.get_running_loop()
-        self._respond, self._limits, self._drain_seconds = respond, limits, drain_seconds
+        self._begin, self._limits, self._drain_seconds = begin, limits, drain_seconds
         self._tick()
 
     async def serve(self, listener: socket.socket, *stop: Stop) -> None:
@@ -73,7 +73,7 @@ class Server:
             connection.abort()
 
     def _connect(self) -> Connection:
-        return Connection(self, self._respond, self._limits)
+        return Connection(self, self._begin, self._limits)
 
     async def _sweep(self) -> None:
         while True:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from serving.call import Call, Protocol
-from serving.inference import Predictions, Worker
+from serving.inference import Done, Predictions, Worker
 from serving.metrics import Metrics
 from serving.served import Served, load
 from serving.settings import Settings
@@ -123,11 +123,24 @@ class Service:
         sent = columns
         columns = await self._with_features(served, columns)
         predictions = await served.model.predict(columns, rows, call)
-        if served.payload is not None:
-            served.payload.offer(
-                call.id, call.at, call.protocol, served.version, sent, columns, predictions
-            )
+        self._log(served, call, sent, columns, predictions)
         return predictions
+
+    def submit(self, served: Served, columns: Columns, call: Call, done: Done) -> bool:
+        """As `predict`, without a task, where nothing is to be waited for; false where something
+        is, and nothing was done. Raises `RequestError`."""
+        if self._spans is not None or served.lacks_features(columns):
+            return False
+        rows = self._count(columns, self.settings.limits.rows)
+        if served.payload is None:
+            return served.model.submit(columns, rows, done)
+
+        def log_and_done(outcome: Predictions | Exception) -> None:
+            if not isinstance(outcome, Exception):
+                self._log(served, call, columns, columns, outcome)
+            done(outcome)
+
+        return served.model.submit(columns, rows, log_and_done)
 
     async def explain(self, served: Served, columns: Columns, call: Call) -> dict[str, Any]:
         """What each feature contributed. Raises `RequestError`."""
@@ -174,7 +187,7 @@ class Service:
             loop.call_later(self.settings.limits.seconds, lambda: loop.create_task(old.close()))
 
     async def _with_features(self, served: Served, columns: Columns) -> Columns:
-        if served.features is None or len(columns) != len(served.schema.fields):
+        if served.features is None or not served.lacks_features(columns):
             return columns
         started = time.perf_counter()
         found = await served.features.read(
@@ -182,6 +195,15 @@ class Service:
         )
         served.tally.phase("features", time.perf_counter() - started)
         return {**columns, **found}
+
+    @staticmethod
+    def _log(
+        served: Served, call: Call, sent: Columns, columns: Columns, predictions: Predictions
+    ) -> None:
+        if served.payload is not None:
+            served.payload.offer(
+                call.id, call.at, call.protocol, served.version, sent, columns, predictions
+            )
 
     @staticmethod
     def _count(columns: Columns, most: int) -> int:

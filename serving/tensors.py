@@ -56,10 +56,13 @@ def tensor_metadata(schema: Schema) -> list[dict[str, Any]]:
     ]
 
 
-def read_tensors(schema: Schema, tensors: Sequence[Tensor]) -> Columns:
-    """Columns of n rows. Raises `RequestError` for the first mistake."""
+def read_tensors(schema: Schema, tensors: Sequence[Tensor], may_hold_bools: bool = True) -> Columns:
+    """Columns of n rows. Raises `RequestError` for the first mistake.
+
+    `may_hold_bools`: whether a bool may be among numbers; to look for one takes its time.
+    """
     if len(tensors) == 1 and schema.numeric and len(tensors[0].shape) == 2:
-        return _matrix(schema, tensors[0])
+        return _matrix(schema, tensors[0], may_hold_bools)
     found: dict[str, Tensor] = {}
     for at, tensor in enumerate(tensors):
         if tensor.name in found:
@@ -92,7 +95,7 @@ def _column(field: Field, tensor: Tensor) -> list[Any]:
     return column
 
 
-def _matrix(schema: Schema, tensor: Tensor) -> Columns:
+def _matrix(schema: Schema, tensor: Tensor, may_hold_bools: bool) -> Columns:
     place = f"inputs.{tensor.name}"
     _check_datatype(tensor, DATATYPES["float" if schema.fractional else "int"], place)
     rows, width = tensor.shape
@@ -102,7 +105,7 @@ def _matrix(schema: Schema, tensor: Tensor) -> Columns:
             f"{', '.join(schema.names)}, got {shown(list(tensor.shape))}."
         )
     values = _values(tensor, rows, width, place)
-    plain = schema.matrix(values, rows)
+    plain = schema.matrix(values, rows, may_hold_bools)
     if plain is not None:
         return plain
     columns = {}

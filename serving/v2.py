@@ -54,12 +54,15 @@ def read(body: bytes, length: bytes | None, load_json: Callable[[Any], Any]) -> 
     return parse(load_json(body[:end]), body[end:])
 
 
-def columns(served: Served, asked: Asked) -> Columns:
-    """Raises `RequestError` for tensors that are not what the model takes."""
+def columns(served: Served, asked: Asked, may_hold_bools: bool = True) -> Columns:
+    """Raises `RequestError` for tensors that are not what the model takes.
+
+    `may_hold_bools`: whether a bool may be among numbers.
+    """
     schema = served.schema
     if len(served.schemas) > 1:
         schema = served.schema_of(tensor.name for tensor in asked.tensors)
-    return read_tensors(schema, asked.tensors)
+    return read_tensors(schema, asked.tensors, may_hold_bools)
 
 
 def answer(

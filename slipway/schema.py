@@ -154,16 +154,17 @@ class Schema:
         """Whether some field is more than an integer."""
         return any(field.type != "int" for field in self.fields)
 
-    def from_instances(self, body: Any) -> Columns:
+    def from_instances(self, body: Any, may_hold_bools: bool = True) -> Columns:
         """Columns of a V1 request `{"instances": [{name: value} | [values in order], ...]}`.
 
+        `may_hold_bools`: whether a bool may be among numbers; to look for one takes its time.
         Raises `RequestError` for the first mistake.
         """
         rows = instances(body)
-        columns = self._read_at_once(rows)
+        columns = self._read_at_once(rows, may_hold_bools)
         return self._read_closely(rows) if columns is None else columns
 
-    def _read_at_once(self, rows: list[Any]) -> Columns | None:
+    def _read_at_once(self, rows: list[Any], may_hold_bools: bool) -> Columns | None:
         """Columns of rows without a mistake; nothing where one may be."""
         kinds = set(map(type, rows))
         if set(map(len, rows)) != {len(self.fields)} if kinds <= {dict, list} else True:
@@ -175,7 +176,7 @@ class Schema:
                 return None
         elif kinds != {list}:
             return None
-        matrix = self.matrix(list(chain.from_iterable(rows)), len(rows))
+        matrix = self.matrix(list(chain.from_iterable(rows)), len(rows), may_hold_bools)
         if matrix is not None:
             return matrix
         columns = {}
@@ -186,18 +187,20 @@ class Schema:
             columns[field.name] = column
         return columns
 
-    def matrix(self, values: list[Any] | npt.NDArray[Any], rows: int) -> Matrix | None:
+    def matrix(
+        self, values: list[Any] | npt.NDArray[Any], rows: int, may_hold_bools: bool = True
+    ) -> Matrix | None:
         """Rows of any numbers of 32 bits, one after the other, where such rows are right as they
         are; nothing where a closer look is needed."""
         if not self._plain:
             return None
         if isinstance(values, list):
-            if not _NUMBERS.issuperset(map(type, values)):
+            if may_hold_bools and not _NUMBERS.issuperset(map(type, values)):
                 return None
             try:
-                # Quicker than numpy for a row, and it does not let a number become infinite.
+                # Quicker than numpy, refuses what is no number, and lets none become infinite.
                 packed = struct.pack(f"<{len(values)}f", *values)
-            except OverflowError:
+            except (OverflowError, struct.error):
                 return None
             matrix = np.frombuffer(packed, "<f4")
         else:

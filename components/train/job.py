@@ -36,9 +36,14 @@ class Job:
     gpu: bool
 
     def load(self, window: str, rank: int = 0, world: int = 1) -> tuple[Array, Array]:
-        """Features float32 [n, columns] and labels float32 [n] of this worker's share of rows."""
+        """Features float32 [n, columns] and labels float32 [n] of this worker's share of rows.
+
+        All shares are equal, up to `world` - 1 last rows being in none: a worker with one batch
+        more than the others would wait for them forever.
+        """
         x, y = (np.load(Path(self.data) / f"{window}_{kind}.npy", mmap_mode="r") for kind in "xy")
-        return np.array(x[rank::world]), np.array(y[rank::world])
+        end = len(x) - len(x) % world
+        return np.array(x[rank:end:world]), np.array(y[rank:end:world])
 
 
 @dataclass(frozen=True)

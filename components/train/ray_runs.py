@@ -66,10 +66,20 @@ def ray_session(training: Training) -> Iterator[None]:
             object_store_memory=100 * 2**20,
             _temp_dir=folder,
         )
+        _require_gpus(ray.cluster_resources().get("GPU", 0), training)
         yield
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _require_gpus(found: float, training: Training) -> None:
+    """Ray would wait without end, and without a word, for what a machine has not got."""
+    if training.use_gpu and found < training.workers:
+        raise UserError(
+            f"training.use_gpu: this machine has {found:.0f} GPUs for {training.workers} workers.",
+            "Set use_gpu to false, take fewer workers, or name a cluster in RAY_ADDRESS.",
+        )
 
 
 def remove_folders_of_killed_runs() -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from components.train.job import Clock, Job, Reporter, Trained
+
+if TYPE_CHECKING:
+    import torch
 
 
 def train(job: Job, reporter: Reporter, out: Path) -> Trained:
@@ -32,8 +36,13 @@ def train(job: Job, reporter: Reporter, out: Path) -> Trained:
     with np.errstate(all="ignore"):
         mean = np.nan_to_num(np.nanmean(x, 0, dtype=np.float64))
         std = np.nan_to_num(np.nanstd(x, 0, dtype=np.float64))
+    # A Tune trial has a GPU too, but none of Ray Train's helpers.
+    device = torch.device("cuda" if job.gpu else "cpu")
     if reporter.world > 1:
-        mean, std = _same_everywhere(mean), _same_everywhere(std)
+        from ray.train.torch import get_device, prepare_model
+
+        device = get_device()
+        mean, std = _same_everywhere(mean, device), _same_everywhere(std, device)
     std[std < 1e-6] = 1.0
     label_mean, label_std = 0.0, 1.0
     if job.task == "regression":
@@ -48,12 +57,9 @@ def train(job: Job, reporter: Reporter, out: Path) -> Trained:
         settings["hidden"],
         settings["dropout"],
     )
-    device = torch.device("cpu")
-    model: torch.nn.Module = network
-    if job.gpu or reporter.world > 1:
-        from ray.train.torch import get_device, prepare_model
-
-        model, device = prepare_model(network), get_device()
+    model: torch.nn.Module = network.to(device)
+    if reporter.world > 1:
+        model = prepare_model(network)
         network = getattr(model, "module", model)
 
     def loss_of(features: torch.Tensor, labels: torch.Tensor, by: torch.nn.Module) -> torch.Tensor:
@@ -148,14 +154,15 @@ def train(job: Job, reporter: Reporter, out: Path) -> Trained:
     return Trained(best, curve, resumed, job.settings, clock.seconds)
 
 
-def _same_everywhere(values: np.ndarray) -> np.ndarray:
-    """The mean over all workers, so that each builds the same network."""
+def _same_everywhere(values: np.ndarray, device: torch.device) -> np.ndarray:
+    """The mean over all workers, so that each builds the same network. Those with GPUs exchange
+    nothing that lies elsewhere."""
     import torch
     from torch import distributed
 
-    tensor = torch.from_numpy(values)
+    tensor = torch.from_numpy(values).to(device)
     distributed.all_reduce(tensor)
-    return tensor.numpy() / distributed.get_world_size()
+    return tensor.cpu().numpy() / distributed.get_world_size()
 
 
 def _export(head: object, columns: int, path: Path) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import uvloop
 
 from serving.app import App
+from serving.connection import Answer as AppAnswer
 from serving.connection import Request as AppRequest
 from serving.endpoint import HOST
 from serving.metrics import Metrics
@@ -54,8 +55,13 @@ class Direct:
     def ask(self, request: Request) -> Answer:
         headers = dict(request.headers)
         asked = AppRequest(request.method.encode(), request.path.encode(), headers, request.body)
-        answer = self._run(self._app.respond(asked))
+        answer = self._run(self._answer(asked))
         return Answer(answer.status, wire.headers(answer.head.splitlines()), answer.body)
+
+    async def _answer(self, request: AppRequest) -> AppAnswer:
+        future: asyncio.Future[AppAnswer] = self._loop.create_future()
+        self._app.begin(request, future.set_result)
+        return await future
 
     def infer(self, message: bytes) -> bool:
         """Whether a gRPC message is answered. Raises `AssertionError` for a wrong answer."""
@@ -91,7 +97,7 @@ class Direct:
         for listener in listeners:
             listener.setblocking(False)
         http, grpc = listeners
-        server = Server(self._app.respond, settings.limits, settings.drain_seconds, metrics)
+        server = Server(self._app.begin, settings.limits, settings.drain_seconds, metrics)
         self._serving = self._loop.create_task(server.serve(http, self._service.drain))
         self._rpc = RpcServer(self._service)
         await self._rpc.start(grpc)
