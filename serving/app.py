@@ -137,10 +137,13 @@ class App:
         reply: Reply,
         outcome: Predictions | Exception,
     ) -> None:
-        if isinstance(outcome, Exception):
-            answer = self._failed(request, outcome)
-        else:
+        # Nothing may be raised here: the other requests of the batch wait for their turn.
+        try:
+            if isinstance(outcome, Exception):
+                raise outcome
             answer = asked.answer(outcome)
+        except Exception as error:
+            answer = self._failed(request, error)
         self._finish(request, route, answer, reply)
 
     async def _respond(self, request: Request, route: Route | None, reply: Reply) -> None:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from functools import cached_property
-from itertools import chain
+from itertools import chain, starmap
 from operator import itemgetter
 from reprlib import Repr
 from typing import Any
@@ -167,18 +168,22 @@ class Schema:
     def _read_at_once(self, rows: list[Any], may_hold_bools: bool) -> Columns | None:
         """Columns of rows without a mistake; nothing where one may be."""
         kinds = set(map(type, rows))
-        if set(map(len, rows)) != {len(self.fields)} if kinds <= {dict, list} else True:
-            return None
         if kinds == {dict}:
+            if set(map(len, rows)) != {len(self.fields)}:
+                return None
             try:
                 rows = list(map(self._pick, rows))
             except KeyError:
                 return None
         elif kinds != {list}:
             return None
-        matrix = self.matrix(list(chain.from_iterable(rows)), len(rows), may_hold_bools)
-        if matrix is not None:
-            return matrix
+        if self._plain and not (may_hold_bools and bool in map(type, chain.from_iterable(rows))):
+            # Quicker than numpy, refuses what is no number, and lets none become infinite.
+            with suppress(OverflowError, struct.error):
+                packed = b"".join(starmap(self._pack, rows))
+                return Matrix(self.names, np.frombuffer(packed, "<f4").reshape(len(rows), -1))
+        if set(map(len, rows)) != {len(self.fields)}:
+            return None
         columns = {}
         for field, values in zip(self.fields, zip(*rows, strict=True), strict=True):
             column = field.read_column(values)
@@ -195,10 +200,9 @@ class Schema:
         if not self._plain:
             return None
         if isinstance(values, list):
-            if may_hold_bools and not _NUMBERS.issuperset(map(type, values)):
+            if may_hold_bools and bool in map(type, values):
                 return None
             try:
-                # Quicker than numpy, refuses what is no number, and lets none become infinite.
                 packed = struct.pack(f"<{len(values)}f", *values)
             except (OverflowError, struct.error):
                 return None
@@ -209,6 +213,10 @@ class Schema:
             if not math.isfinite(matrix.sum()):
                 return None
         return Matrix(self.names, matrix.reshape(rows, -1))
+
+    @cached_property
+    def _pack(self) -> Callable[..., bytes]:
+        return struct.Struct(f"<{len(self.fields)}f").pack
 
     @cached_property
     def _plain(self) -> bool:
@@ -362,10 +370,9 @@ def _read_timestamp(value: Any) -> datetime | None:
         return None
 
 
-_NUMBERS = {float, int}
 _TYPES: dict[str, set[type]] = {
     "int": {int},
-    "float": _NUMBERS,
+    "float": {float, int},
     "string": {str},
     "bool": {bool},
     "timestamp": {str},

@@ -15,6 +15,7 @@ import pytest
 from components.train import ray_runs
 from components.train.export import check_parity
 from components.train.step import train
+from slipway.errors import UserError
 from slipway.files import read_json, sha256
 from slipway.package import Model
 from slipway.step import Step
@@ -99,6 +100,13 @@ def test_a_killed_worker_of_either_engine_resumes_and_ends_in_the_same_model(
         assert losses(broken)[engine] == losses(facts)[engine]
         if facts["engine"] == engine:
             assert sha256(folder / "model.onnx") == sha256(candidate / "model.onnx")
+
+
+@pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_said_and_not_waited_for(tmp_path):
+    training = "{engine: torch, use_gpu: true, torch: {epochs: 1, batch_size: 256}}"
+    with pytest.raises(UserError, match="this machine has 0 GPUs for 1 workers"):
+        run(tmp_path, "binary", training)
 
 
 def of_session(pid):
