@@ -15,7 +15,9 @@ PYTHON ?= python3
 TORCH ?= auto
 ## what `make test` runs
 TESTS ?= $(wildcard $(addprefix tests/,unit contract charts local cluster))
-## more options for the command or for pytest, for example ARGS="-n 2"
+## how many test files run at the same time
+JOBS ?= 2
+## more options for the command or for pytest, for example ARGS="-k drain"
 ARGS ?=
 ## `make lock UPGRADE=1` also moves versions that requirements/*.in leave open
 UPGRADE ?=
@@ -64,7 +66,7 @@ compile: $(ready) ## Compile the pipelines to the YAML that a KFP cluster runs
 setup: $(ready_dev) ## Make .venv with everything in it; the other targets do so when they need it
 
 test: $(ready_dev) ## Run the tests, and say which were skipped and why
-	$(if $(TESTS),.venv/bin/python -m pytest -rs $(ARGS) $(TESTS),@echo "no tests yet: tests/unit and its neighbours do not exist")
+	$(if $(TESTS),.venv/bin/python -m pytest -rs -n $(JOBS) --dist loadfile $(ARGS) $(TESTS),@echo "no tests yet: tests/unit and its neighbours do not exist")
 
 lint: $(ready_dev) ## Check style, format and types
 	.venv/bin/ruff check .

@@ -22,15 +22,16 @@ import click
 from benchmarks.serving import load
 from benchmarks.serving.cases import BARS, CASES, Case, WrongAnswer
 from benchmarks.serving.environments import HOME, NotInstalled, environment
-from benchmarks.serving.peers import PEERS, Peer, Place
+from benchmarks.serving.peers import OURS, PEERS, Peer, Place
 from benchmarks.serving.report import bar_rows, page, picture
 from benchmarks.serving.results import Results
-from benchmarks.serving.running import HOST, ROOT, running
+from benchmarks.serving.running import HOST, ROOT, STALLED, running
 from benchmarks.serving.workload import Files, make
 from slipway.errors import UserError
 from slipway.files import write_json, write_text
 
 WARM_SECONDS = 1
+STALLED_CASE = Case("v1", 1, 16)
 
 
 @click.command()
@@ -163,6 +164,11 @@ def _measure(
                     f"p50 {found.p50_ms:7.2f} ms  p99 {found.p99_ms:7.2f} ms  "
                     f"{found.cpu_us:6,.0f} µs CPU"
                 )
+            if peer.name == OURS and STALLED_CASE in cases:
+                pair = server.measure_stalled(STALLED_CASE, seconds)
+                results.stalled[peer.name].append(pair)
+                click.echo(f"  {STALLED} stalled clients: p99 {pair[1].p99_ms:.2f} ms, "
+                           f"{pair[0].p99_ms:.2f} without")  # fmt: skip
             results.memory[peer.name].append(server.memory_mb())
             click.echo(f"  ready after {start:.2f} s, {server.memory_mb():,.0f} MB")
     except WrongAnswer as error:

@@ -130,7 +130,10 @@ def stock_of(peer: str) -> str:
 
 def picture(results: Results) -> str:
     """SVG: answers per second of one row at 16 connections, a group of bars for each protocol."""
-    shapes, y = [], TOP
+    shapes = [
+        f'<text x="12" y="{TOP}">Answers per second of one core: 1 row, 16 connections</text>'
+    ]
+    y = TOP + 30
     for protocol, title in TITLES.items():
         case = Case(protocol, 1, 16)
         rates = [(peer, results.middle(peer.name, case, "rate")) for peer in PEERS]

@@ -21,6 +21,8 @@ class Results:
     """Seconds to the first right answer, of each round."""
     memory: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """MB after the load, of each round."""
+    stalled: dict[str, list[tuple[Load, Load]]] = field(default_factory=lambda: defaultdict(list))
+    """By server, of each round: alone, and beside stalled clients."""
     failures: dict[str, str] = field(default_factory=dict)
     """Why a server, or `server case`, has no figures: the first reason."""
 
@@ -44,6 +46,11 @@ class Results:
     def megabytes(self, peer: str) -> float | None:
         return median(self.memory[peer]) if self.memory.get(peer) else None
 
+    def stalled_ratio(self, peer: str) -> float | None:
+        """The median of the rounds' p99 beside stalled clients to that without."""
+        rounds = self.stalled.get(peer, [])
+        return median(beside.p99_ms / alone.p99_ms for alone, beside in rounds) if rounds else None
+
     def to_json(self) -> dict[str, Any]:
         return {
             "loads": [
@@ -53,6 +60,10 @@ class Results:
                 for at, load in sorted(rounds.items())
             ],
             "seconds_to_first_answer": dict(self.starts),
+            "stalled": {
+                peer: [[load._asdict() for load in pair] for pair in rounds]
+                for peer, rounds in self.stalled.items()
+            },
             "memory_mb": dict(self.memory),
             "failures": self.failures,
         }

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import http.client
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
 START_SECONDS = 120
 STOP_SECONDS = 15
+STALLED = 200
 
 
 @dataclass
@@ -68,6 +70,22 @@ class Running:
         spent = (self._cpu_seconds() - before) / (time.perf_counter() - started)
         self.ask(case.protocol, case.rows, questions[0])
         return result._replace(cpu_us=spent / result.rate * 1e6)
+
+    def measure_stalled(self, case: Case, seconds: int) -> tuple[load.Load, load.Load]:
+        """Alone, and beside `STALLED` clients that began a request and do not go on.
+
+        Raises `WrongAnswer`.
+        """
+        alone = self.measure(case, seconds)
+        body = self.place.files.questions[case.protocol, case.rows][0].body
+        path = self.peer.paths[case.protocol].format(rows=case.rows)
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        with ExitStack() as stalled:
+            for _ in range(STALLED):
+                client = socket.create_connection((HOST, self.place.port), timeout=20)
+                stalled.enter_context(client)
+                client.sendall(head.encode() + body[: len(body) // 2])
+            return alone, self.measure(case, seconds)
 
     def ask(self, protocol: Protocol, rows: int, question: Question) -> int:
         """The size of the right answer. Raises `WrongAnswer`."""

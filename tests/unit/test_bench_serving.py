@@ -25,6 +25,7 @@ def measured(rates=None, without=(), p50=0.5):
             for at in range(3):
                 results.loads[peer][case][at] = Load(rate, p50, 1000 / rate, 20)
     for peer in PEERS:
+        results.stalled[peer.name] = [(Load(1, 1, 1.0), Load(1, 1, 1.5))]
         results.starts[peer.name], results.memory[peer.name] = [1.0, 1.5, 9.0], [90.0]
     return results
 
@@ -35,7 +36,7 @@ def verdicts(results, asked=ASKED):
 
 def test_a_run_that_reaches_all_bars_passes_all():
     assert set(verdicts(measured()).values()) == {"PASS"}
-    assert len(verdicts(measured())) == 15
+    assert len(verdicts(measured())) == 16
 
 
 @pytest.mark.parametrize(
@@ -61,10 +62,12 @@ def test_a_rate_just_below_its_bar_fails_that_bar_alone(peer, case, rate, words)
 def test_slow_answers_a_slow_start_and_much_memory_fail():
     results = measured(p50=0.61)
     results.starts["predictor"], results.memory["predictor"] = [2.1], [121.0]
+    results.stalled["predictor"] = [(Load(1, 1, 1.0), Load(1, 1, 2.1))]
     missed = [what for what, verdict in verdicts(results).items() if verdict == "FAIL"]
     assert missed == [
         "combined, SQLite, 1 row, 1 connection: p50",
         "combined, Redis, 1 row, 1 connection: p50",
+        "V1, 1 row, 16 connections: p99 beside 200 stalled clients against alone",
         "predictor: start to first right answer",
         "predictor: memory after load",
     ]
