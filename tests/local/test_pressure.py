@@ -401,6 +401,18 @@ def test_health_answers_while_large_batches_run_and_what_is_too_much_is_told_to_
         assert "at most 10000 rows in a request, got 10001" in answer.json()["error"]
 
 
+def test_what_takes_longer_than_allowed_is_a_504(packages, tmp_path):
+    many = json.dumps({"instances": [ROW] * 10_000}).encode()
+    with (
+        server(packages[0], tmp_path, "--timeout", "0.002") as endpoint,
+        httpx.Client(base_url=endpoint.url, trust_env=False) as client,
+    ):
+        answer = client.post(PREDICT, content=many)
+        assert answer.status_code == 504
+        assert answer.json() == {"error": "The answer took longer than allowed."}
+        assert client.post(PREDICT, content=BODY).status_code == 200
+
+
 def served(endpoint):
     answer = httpx.get(f"{endpoint.url}/v2/models/m", trust_env=False)
     return answer.json()["versions"][0]

@@ -8,10 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -308,6 +310,59 @@ def test_a_predictor_that_is_gone_is_a_503_and_comes_back(flights, tmp_path):
             with serving(NAME, flights.package, tmp_path / "p", "predictor", port=port) as again:
                 again.wait_until_ready()
                 assert through.post(PREDICT, json={"instances": [ROW]}).status_code == 200
+
+
+def test_a_trace_goes_on_to_the_predictor_with_a_span_of_our_own(flights, tmp_path):
+    seen = {}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            seen.update(self.headers)
+            body = json.dumps(
+                {"outputs": [{"name": "prediction", "shape": [1], "data": [0.5]}]}
+            ).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    headers = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01", "x-request-id": "mine"}
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as fake:
+        threading.Thread(target=fake.serve_forever, daemon=True).start()
+        address = f"127.0.0.1:{fake.server_port}"
+        with transformer(flights, address, tmp_path) as endpoint, client_of(endpoint) as through:
+            wait_for(lambda: through.get("/v2/health/live").status_code == 200)
+            answer = through.post(PREDICT, json={"instances": [ROW]}, headers=headers)
+        fake.shutdown()
+    assert answer.json() == {"predictions": [0.5]}
+    assert answer.headers["x-request-id"] == seen["x-request-id"] == "mine"
+    assert seen["traceparent"].split("-")[1] == trace
+    assert seen["traceparent"].split("-")[2] != "00f067aa0ba902b7"
+
+
+def test_what_was_asked_and_answered_can_be_read_afterwards(flights, tmp_path):
+    flags = (*STORE, flights.store, "--payload_log", tmp_path / "log")
+    with (
+        serving(NAME, flights.package, tmp_path, "combined", *flags) as endpoint,
+        client_of(endpoint) as client,
+    ):
+        endpoint.wait_until_ready()
+        rows = [ROW, ROW | {"tailnum": None}]
+        predictions = client.post(
+            PREDICT, json={"instances": rows}, headers={"x-request-id": "mine"}
+        ).json()["predictions"]
+        client.post(PREDICT, content=b"{}")
+    found = pq.read_table(tmp_path / "log" / NAME).sort_by("row").to_pylist()
+    assert [(row["id"], row["row"]) for row in found] == [("mine", 0), ("mine", 1)]
+    assert [row["prediction"] for row in found] == [np.float32(value) for value in predictions]
+    assert [row["tailnum"] for row in found] == ["N14228", None]
+    assert found[0]["plane__seats"] > 0
+    assert found[1]["plane__seats"] is None
+    assert {row["version"] for row in found} == {digest(flights.package)[:12]}
 
 
 def wait_for(check, seconds=20):
