@@ -63,6 +63,8 @@ async def _serve(
     # What is loaded stays: no collection need look at it again, which took 50 ms of some request.
     gc.collect()
     gc.freeze()
+    # A request of a hundred rows is a hundred lists: nothing to look for cycles in.
+    gc.set_threshold(20_000, 20, 20)
     server = Server(App(service).begin, settings.limits, settings.drain_seconds, metrics)
     if listeners.grpc is None:
         await server.serve(listeners.http, service.drain)

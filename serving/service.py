@@ -40,6 +40,7 @@ class Service:
         self.metrics = metrics
         self.draining = False
         self.model: Served | None = None
+        self._retired: list[Served] = []
         self._crew = crew
         self._log_fields = {} if log_fields is None else log_fields
         self._worker = Worker(settings.limits.queue, metrics)
@@ -82,8 +83,8 @@ class Service:
         self.draining = True
 
     async def close(self) -> None:
-        if self.model is not None:
-            await self.model.close()
+        for served in [*self._retired, *([self.model] if self.model else [])]:
+            await served.close()
         self._worker.close()
         if self._spans is not None:
             self._spans.close()
@@ -165,10 +166,14 @@ class Service:
                 fresh = await loop.run_in_executor(
                     None, load, self.settings, self.metrics, self._worker
                 )
+                await self._swap(fresh)
             except UserError as error:
                 log.error("the package is refused, the old one keeps serving: %s", error)
                 raise RequestError(f"The package is refused: {error.problem}", 409) from None
-            await self._swap(fresh)
+            except Exception:
+                log.exception("the package does not load, the old one keeps serving")
+                why = "The package does not load; the server's log says why."
+                raise RequestError(why, 409) from None
 
     async def _unload_here(self) -> None:
         async with self._loading:
@@ -176,15 +181,27 @@ class Service:
 
     async def _swap(self, fresh: Served | None) -> None:
         if fresh is not None:
-            await fresh.start()
+            try:
+                await fresh.start()
+            except BaseException:
+                await fresh.close()
+                raise
         old, self.model = self.model, fresh
         version = fresh.version if fresh else None
         self.metrics.served = self._log_fields["version"] = version
-        log.info("serving version %s", version) if fresh else log.info("unloaded")
+        log.info("serving version %s", version or "none: unloaded")
         if old is not None:
+            self._retired.append(old)
             # When nobody can be using it any more.
             loop = asyncio.get_running_loop()
-            loop.call_later(self.settings.limits.seconds, lambda: loop.create_task(old.close()))
+            loop.call_later(
+                self.settings.limits.seconds, lambda: loop.create_task(self._close(old))
+            )
+
+    async def _close(self, retired: Served) -> None:
+        if retired in self._retired:
+            self._retired.remove(retired)
+            await retired.close()
 
     async def _with_features(self, served: Served, columns: Columns) -> Columns:
         if served.features is None or not served.lacks_features(columns):

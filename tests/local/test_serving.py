@@ -606,6 +606,27 @@ def test_a_taken_port_is_named(flights, tmp_path):
             pass
 
 
+def test_a_package_whose_features_are_not_there_is_refused_and_the_old_one_goes_on(
+    flights, tmp_path
+):
+    package = tmp_path / "package"
+    shutil.copytree(flights.package, package)
+    flags = (*STORE, flights.store)
+    with (
+        serving(NAME, package, tmp_path / "log", "combined", *flags) as endpoint,
+        client_of(endpoint) as client,
+    ):
+        endpoint.wait_until_ready()
+        signature = read_json(package / "signature.json")
+        signature["features"][-1]["name"] = "plane__wings"
+        write_json(package / "signature.json", signature)
+        seal(package)
+        answer = client.post(f"/v2/repository/models/{NAME}/load")
+        assert answer.status_code == 409
+        assert answer.json()["error"].startswith("The package ")
+        assert client.post(PREDICT, json={"instances": [ROW]}).status_code == 200
+
+
 def test_an_altered_package_is_not_served_and_the_error_shows_why(flights, tmp_path):
     package = shutil.copytree(flights.package, tmp_path / "package")
     (package / "model.onnx").write_bytes(b"another model")
