@@ -6,6 +6,6 @@ BEGIN { FS = ":.*## "; print "Usage: make TARGET [VARIABLE=value ...]" }
 /^[A-Z_]+ \?=/ {
   split($0, part, / \?= ?/)
   value = part[2] ~ /\$/ ? "" : part[2]
-  variables = variables sprintf("  %-9s %-13s %s\n", part[1], value, text)
+  variables = variables sprintf("  %-14s %-15s %s\n", part[1], value, text)
 }
 END { printf "\nVariables\n%s", variables }

@@ -19,3 +19,10 @@ resolve cuda cuda.lock -c requirements/base.lock
 resolve cpu cpu.lock "${bound[@]}"
 resolve dev dev.lock "${bound[@]}"
 resolve fuzz fuzz.lock
+
+# The images, one lock a role: what runs in it, at the versions above.
+resolve base data.lock "${bound[@]}" --excludes requirements/data.excludes
+resolve train train.lock "${bound[@]}" -c requirements/cpu.lock --excludes requirements/train.excludes
+resolve serve serve.lock "${bound[@]}" --excludes requirements/serve.excludes
+resolve tools tools.lock "${bound[@]}"
+resolve sbom sbom.lock

@@ -8,13 +8,18 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 FOLDER = Path(__file__).parent.parent / "requirements"
-LOCKS = {
-    "uv.in": "uv.txt",
-    "base.in": "base.lock",
-    "cuda.in": "cuda.lock",
-    "cpu.in": "cpu.lock",
-    "dev.in": "dev.lock",
-    "fuzz.in": "fuzz.lock",
+SOURCES = {
+    "uv.txt": "uv.in",
+    "base.lock": "base.in",
+    "cuda.lock": "cuda.in",
+    "cpu.lock": "cpu.in",
+    "dev.lock": "dev.in",
+    "fuzz.lock": "fuzz.in",
+    "data.lock": "base.in",
+    "train.lock": "train.in",
+    "serve.lock": "serve.in",
+    "tools.lock": "tools.in",
+    "sbom.lock": "sbom.in",
 }
 
 
@@ -27,7 +32,9 @@ def lines(name: str) -> list[str]:
 def problems() -> list[str]:
     found = []
     first: dict[str, set[str]] = {}  # what the first lock that has a package says of it
-    for source, lock in LOCKS.items():
+    for lock, source in SOURCES.items():
+        left_out = FOLDER / lock.replace(".lock", ".excludes")
+        without = set(lines(left_out.name)) if left_out.exists() else set()
         here: dict[str, set[str]] = {}  # one version for each marker
         for line in lines(lock):
             text, *hashes = line.split(" --hash=")
@@ -38,11 +45,15 @@ def problems() -> list[str]:
             version = str(pin.specifier).removeprefix("==")
             here.setdefault(canonicalize_name(pin.name), set()).add(version)
         for wanted in map(Requirement, lines(source)):
+            if wanted.name in without:
+                continue
             has = here.get(canonicalize_name(wanted.name), set())
             # With a marker, the same package may have another line for other machines.
             enough = any if wanted.marker else all
             if not has or not enough(wanted.specifier.contains(v, prereleases=True) for v in has):
                 found.append(f"{source} asks for '{wanted}', {lock} has {sorted(has) or 'none'}")
+        if unwanted := without & set(here):
+            found.append(f"{lock} has {sorted(unwanted)}, {left_out.name} leaves it out")
         for package, has in here.items():
             other = first.setdefault(package, has)
             if other != has:
