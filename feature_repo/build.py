@@ -1,4 +1,4 @@
-"""A feature version: the views as parquet and the training set, built once and never changed."""
+"""A feature version: views as parquet and a training set of them, built once and never changed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -53,39 +53,69 @@ def view_location(project: Project, feature_version: str, view: str) -> str:
     return f"{project.home.features_uri.rstrip('/')}/{feature_version}/{view}.parquet"
 
 
-def feature_version(project: Project, data_version: str, as_of: datetime) -> str:
-    """16 hex of everything that a build is made from."""
+def feature_version(
+    project: Project, data_version: str, as_of: datetime, training: bool = True
+) -> str:
+    """16 hex of everything that a build is made from; one without a training set is another."""
     moment = as_of.astimezone(UTC).isoformat()
     parts = [data_version, project.version, moment, content_hash(("feature_repo",))]
+    if not training:
+        parts.append("views")
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def build(project: Project, sources: Sources, data_version: str, as_of: datetime) -> FeatureVersion:
+def find(
+    project: Project, data_version: str, as_of: datetime, training: bool = True
+) -> FeatureVersion | None:
+    """The feature version, if it was built; a complete one also where `training` is False."""
+    for complete in dict.fromkeys((True, training)):
+        version = feature_version(project, data_version, as_of, complete)
+        location = f"{project.home.features_uri.rstrip('/')}/{version}"
+        manifest = locate(location) / MANIFEST
+        if manifest.exists():
+            views = json.loads(manifest.read_bytes())["views"]
+            return FeatureVersion(version, location, views, reused=True)
+    return None
+
+
+def build(
+    project: Project, sources: Sources, data_version: str, as_of: datetime, training: bool = True
+) -> FeatureVersion:
     """Build the feature version of a data version as it was known at `as_of`, or find it built.
 
-    Needs `2GB` of memory for DuckDB (`SLIPWAY_MEMORY_LIMIT`) whatever the number of rows, and disk
-    space of a few times the data version. Raises `UserError` for SQL that fails or does not give
-    what the contract says.
+    Not `training`: the views alone, for an online store; the newest data have no labels yet. Needs
+    `2GB` of memory for DuckDB (`SLIPWAY_MEMORY_LIMIT`) whatever the number of rows, and disk space
+    of a few times the data version. Raises `UserError` for SQL that fails or does not give what the
+    contract says.
     """
-    version = feature_version(project, data_version, as_of)
+    if found := find(project, data_version, as_of, training):
+        return found
+    version = feature_version(project, data_version, as_of, training)
     location = f"{project.home.features_uri.rstrip('/')}/{version}"
-    manifest = locate(location) / MANIFEST
-    if not manifest.exists():
-        with _writing(locate(location)) as folder, tempfile.TemporaryDirectory() as temporary:
-            views = _build(project, sources, data_version, as_of, folder, Path(temporary))
-            write_json(
-                folder / MANIFEST,
-                {
-                    "feature_version": version,
-                    "data_version": data_version,
-                    "project_version": project.version,
-                    "as_of": as_of.astimezone(UTC).isoformat(),
-                    "views": views,
-                },
-            )
-        return FeatureVersion(version, location, views, reused=False)
-    views = json.loads(manifest.read_bytes())["views"]
-    return FeatureVersion(version, location, views, reused=True)
+    with _writing(locate(location)) as folder, tempfile.TemporaryDirectory() as temporary:
+        views = _build(project, sources, data_version, as_of, training, folder, Path(temporary))
+        write_json(
+            folder / MANIFEST,
+            {
+                "feature_version": version,
+                "data_version": data_version,
+                "project_version": project.version,
+                "as_of": as_of.astimezone(UTC).isoformat(),
+                "views": views,
+            },
+        )
+    return FeatureVersion(version, location, views, reused=False)
+
+
+def prune(project: Project, keep: str, age: timedelta) -> int:
+    """Remove the feature versions without a training set that were built longer ago than `age`, but
+    for the version `keep`; returns how many. Online stores that were filled of them stay."""
+    base, limit = locate(project.home.features_uri), datetime.now(UTC) - age
+    without = set(base.folders_with(MANIFEST)) - set(base.folders_with(TRAINING_SET))
+    old = [name for name in without - {keep} if (base / name / MANIFEST).modified() < limit]
+    for name in old:
+        (base / name).remove_folder(MANIFEST)
+    return len(old)
 
 
 def _build(
@@ -93,6 +123,7 @@ def _build(
     sources: Sources,
     data_version: str,
     as_of: datetime,
+    training: bool,
     folder: Path,
     temporary: Path,
 ) -> list[dict[str, Any]]:
@@ -108,12 +139,14 @@ def _build(
         for name, location in locations.items():
             parquet_view(connection, name, location)
         write_tables(connection, project, as_of, tables)
-        for name in project.contract.tables:
-            # The target's SQL sees both; a table stands for the source of the same name.
-            parquet_view(connection, name, locate(f"{tables / name}.parquet"))
-        write_rows(connection, project, as_of, target / "rows.parquet")
+        if training:
+            for name in project.contract.tables:
+                # The target's SQL sees both; a table stands for the source of the same name.
+                parquet_view(connection, name, locate(f"{tables / name}.parquet"))
+            write_rows(connection, project, as_of, target / "rows.parquet")
     views = write_views(project, as_of, tables, folder, spill)
-    write_training_set(project, target / "rows.parquet", folder, folder / TRAINING_SET, spill)
+    if training:
+        write_training_set(project, target / "rows.parquet", folder, folder / TRAINING_SET, spill)
     return views
 
 

@@ -41,6 +41,7 @@ def connect(
     )
     try:
         connection.execute("set timezone = 'UTC'")
+        connection.execute("set enable_progress_bar = false")  # it would fill the log of a pod
         if folders is not None:
             allowed = ", ".join(literal(str(folder)) for folder in folders)
             connection.execute(f"set allowed_directories = [{allowed}]")

@@ -23,20 +23,23 @@ STATE = "state.json"
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def materialize(project: Project, feature_version: str, moment: datetime, place: Path) -> int:
+def materialize(
+    project: Project, feature_version: str, moment: datetime, place: Path, back: bool = True
+) -> int:
     """Bring the store at `place` to `moment`; returns how many entity rows it holds.
 
     `place` is the folder of an embedded store, or a Feast configuration with Redis online
     (`feature_repo.store.config_file`). The same moment again is a no-op, a later one adds what
     became known since, an earlier one or another feature version builds the store anew beside the
-    old one: readers of the old keep it until they open the store again.
+    old one: readers of the old keep it until they open the store again. Not `back`: a shared store
+    of this project version that is at a later moment already stays there.
 
     Values older than their view's TTL are there too, with their timestamps: a reader compares these
     with the moment of its request. Feast's SQLite store keeps them to the second.
     """
     moment = moment.astimezone(UTC)
     if config_file(place):
-        return materialize_shared(project, feature_version, moment, place)
+        return materialize_shared(project, feature_version, moment, place, back)
     return _materialize_embedded(project, feature_version, moment, place)
 
 

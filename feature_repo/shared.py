@@ -4,17 +4,23 @@ Two generations of the store take turns, as two projects of Feast: `<name>_a` an
 read while the other is built anew; then the state names the new one, and the old fades an hour
 later. The state is a key of Redis: it is read in the same round trip as the features, and a Redis
 that has lost its values has lost it too.
+
+Training runs and the materialisation of the newest data write to one store: one at a time.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import struct
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from feature_repo.definitions import definitions, feast_project
 from feature_repo.store import open_store, quiet, store_config
@@ -26,8 +32,15 @@ if TYPE_CHECKING:
     from feast.infra.online_stores.redis import RedisOnlineStoreConfig
     from redis import Redis
 
+log = logging.getLogger(__name__)
+
 FADE = 3600
 """Seconds that an old generation stays, for readers that have not opened the new one yet."""
+
+WAIT = 900
+"""Seconds that a writer waits for the one before it."""
+_LOCK = 60
+"""Seconds after which the lock of a writer that was killed is free."""
 
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 _AT_ONCE = 1000
@@ -35,9 +48,9 @@ _AT_ONCE = 1000
 
 
 def state_key(project: Project) -> str:
-    """The key of the state, JSON: `feature_version`, `generation`, `moment` up to which the store
-    is filled, `reaching` (later than that while it is being filled further), `rows`, and `filled`,
-    the Unix time when it was."""
+    """The key of the state, JSON: `feature_version` and `project_version`, `generation`, `moment`
+    up to which the store is filled, `reaching` (later than that while it is being filled further),
+    `rows`, and `filled`, the Unix time when it was."""
     return f"slipway:{feast_project(project)}:state"
 
 
@@ -55,14 +68,33 @@ def redis_config(project: Project, place: Path) -> RedisOnlineStoreConfig:
 
 
 def materialize_shared(
-    project: Project, feature_version: str, moment: datetime, place: Path
+    project: Project, feature_version: str, moment: datetime, place: Path, back: bool = True
 ) -> int:
     """Bring the Redis of the Feast configuration at `place` to `moment`; returns the entity rows
-    it holds. A killed run changes nothing for readers, and the next one mends it."""
+    it holds. A killed run changes nothing for readers, and the next one mends it.
+
+    Not `back`: a store of the same project version that has reached a later moment stays there.
+    """
     config = redis_config(project, place)
     client = open_store(project, place)._get_provider().online_store._get_client(config)
+    with _alone(client, project) as check:
+        state = json.loads(client.get(state_key(project)) or "{}")
+        known = state.get("project_version") == project.version
+        if known and not back and datetime.fromisoformat(state["moment"]) > moment:
+            return int(state["rows"])
+        return _fill(client, project, state, feature_version, moment, place, check)
+
+
+def _fill(
+    client: Redis,
+    project: Project,
+    state: dict[str, Any],
+    feature_version: str,
+    moment: datetime,
+    place: Path,
+    check: Callable[[], None],
+) -> int:
     key = state_key(project)
-    state = json.loads(client.get(key) or "{}")
     same = state.get("feature_version") == feature_version
     reached = datetime.fromisoformat(state["moment"]) if same else None
     # Where a killed run was going, values of that later moment may lie already.
@@ -85,16 +117,59 @@ def materialize_shared(
     rows = _count(client, store)
     state = {
         "feature_version": feature_version,
+        "project_version": project.version,
         "generation": generation,
         "moment": moment.isoformat(),
         "reaching": moment.isoformat(),
         "rows": rows,
         "filled": time.time(),
     }
+    check()
     client.set(key, json.dumps(state))
     if old and not grows:
         _fade(client, f"{feast_project(project)}{old}")
     return rows
+
+
+@contextmanager
+def _alone(client: Redis, project: Project) -> Iterator[Callable[[], None]]:
+    """One writer of a project's store at a time. Gives what raises if the store was restarted, or
+    taken over, meanwhile: what was written to it may be gone."""
+    from redis.exceptions import RedisError
+
+    # Without scripts, which many a Redis forbids: redis-py's own lock needs them.
+    key, token = f"slipway:{feast_project(project)}:writer", uuid4().hex
+    deadline, waiting = time.monotonic() + WAIT, False
+    while not client.set(key, token, nx=True, ex=_LOCK):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"another run has been filling the online store for {WAIT} seconds")
+        if not waiting:
+            log.warning("another run fills the online store: waiting for it, %d s at most", WAIT)
+        waiting = True
+        time.sleep(0.5)
+    server, done = client.info("server").get("run_id"), threading.Event()
+
+    def ours() -> bool:
+        return bool(client.get(key) == token.encode())
+
+    def keep() -> None:
+        while not done.wait(_LOCK / 3):
+            with suppress(RedisError):
+                if ours():
+                    client.expire(key, _LOCK)
+
+    def check() -> None:
+        if client.info("server").get("run_id") != server or not ours():
+            raise RuntimeError("the online store was restarted while it was filled: run again")
+
+    threading.Thread(target=keep, daemon=True).start()
+    try:
+        yield check
+    finally:
+        done.set()
+        with suppress(RedisError):
+            if ours():
+                client.delete(key)
 
 
 def _keys(client: Redis, project: str) -> Iterator[list[bytes]]:

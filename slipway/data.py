@@ -142,8 +142,7 @@ class DataStore:
             else:
                 # A store has no rename of folders. Two writers of one version write the same rows.
                 text = json.dumps(fill(target).to_json(), indent=2)
-                with target.filesystem.open_output_stream((target / MANIFEST).path) as file:
-                    file.write(text.encode())
+                (target / MANIFEST).write_text(text)
         return self.manifest(version), False
 
     def list(self) -> list[Manifest]:

@@ -56,7 +56,7 @@ def make_signature(contract: Contract) -> dict[str, Any]:
         "task": contract.target.task,
         "classes": list(contract.target.classes or ()),
         "label": contract.target.label,
-        "serving": contract.serving.model_dump(),
+        "serving": contract.serving.behaviour,
         "entities": {
             name: {"type": entity.type, "description": entity.description}
             for name, entity in contract.entities.items()

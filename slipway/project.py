@@ -79,9 +79,9 @@ class Home:
         return self.path / "mlflow-artifacts"
 
     @property
-    def evaluations(self) -> Path:
-        """The record of every look at a test window."""
-        return self.path / "evaluations"
+    def evaluations_uri(self) -> str:
+        """The record of every look at a test window: a folder, or `s3://`, `gs://`."""
+        return os.environ.get("SLIPWAY_EVALUATIONS_URI") or str(self.path / "evaluations")
 
     @property
     def ray(self) -> Path:

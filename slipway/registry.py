@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slipway.errors import UserError
 from slipway.files import new_folder
 from slipway.package import verify
 from slipway.project import Project
@@ -42,6 +43,16 @@ class Champion:
     """Its verified folder, on this machine."""
 
 
+@dataclass(frozen=True)
+class Registered:
+    """A version as the registry lists it."""
+
+    version: str
+    aliases: tuple[str, ...]
+    at: datetime
+    tags: dict[str, str]
+
+
 class Registry:
     """Versions of the project's model, and the aliases that point at them."""
 
@@ -52,20 +63,36 @@ class Registry:
 
     @cached_property
     def client(self) -> MlflowClient:
-        """MLflow's client of a store that is whole and knows the registered model."""
+        """MLflow's client of a store that is whole and knows the registered model.
+
+        It asks a server that restarts for up to four minutes (`MLFLOW_HTTP_REQUEST_MAX_RETRIES`).
+        Raises `UserError` for one that does not answer.
+        """
         os.environ.update(
             MLFLOW_DISABLE_TELEMETRY="true",
             MLFLOW_LOGGING_LEVEL="WARNING",
             MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false",
+            MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT="true",
+            # A bucket that restarts is tried for minutes with AWS_MAX_ATTEMPTS=10, and not for the
+            # ten seconds of `standard`.
+            AWS_RETRY_MODE="legacy",
         )
-        from mlflow import MlflowClient
+        from mlflow import MlflowClient, MlflowException
 
         if database := self._database:
             _create_database(database)
         client = MlflowClient(self.uri, self.uri)
-        if _registered(client, self.name) is None:
-            with _unless_exists():
-                client.create_registered_model(self.name)
+        try:
+            if _registered(client, self.name) is None:
+                with _unless_exists():
+                    client.create_registered_model(self.name)
+        except MlflowException as error:
+            if self._database:
+                raise
+            raise UserError(
+                f"{self.uri}: the MLflow server does not answer as it should ({error.message}).",
+                "Check MLFLOW_TRACKING_URI, and that the server runs and allows this host name.",
+            ) from None
         return client
 
     @cached_property
@@ -93,6 +120,28 @@ class Registry:
         """
         version = self.version_of(CHAMPION)
         return None if version is None else Champion(version, self.package(version))
+
+    def versions(self) -> list[Registered]:
+        """All versions, the newest first."""
+        if self._database and not self._database.exists():
+            return []
+        aliases = self.client.get_registered_model(self.name).aliases
+        found = [
+            Registered(
+                str(item.version),
+                tuple(
+                    sorted(alias for alias, at in aliases.items() if str(at) == str(item.version))
+                ),
+                datetime.fromtimestamp(item.creation_timestamp / 1000, UTC),
+                dict(item.tags),
+            )
+            for item in self.client.search_model_versions(f"name = '{self.name}'")
+        ]
+        return sorted(found, key=lambda item: int(item.version), reverse=True)
+
+    def source(self, version: str) -> str:
+        """Where the package of a version lies: what KServe calls the storage URI."""
+        return str(self.client.get_model_version(self.name, version).source)
 
     def package(self, version: str) -> Path:
         """The verified package of a version, downloaded once."""
@@ -133,6 +182,12 @@ class Registry:
         """When `alias` was pointed at which version: ISO time in UTC and version, oldest first."""
         tags = self.client.get_registered_model(self.name).tags
         return [(at, version) for at, version in json.loads(tags.get(_HISTORY + alias, "[]"))]
+
+    def before(self, alias: str) -> str | None:
+        """The version that `alias` pointed at before the one of now."""
+        now = self.version_of(alias)
+        earlier = [version for _, version in self.history(alias) if version != now]
+        return earlier[-1] if earlier else None
 
     @property
     def _database(self) -> Path | None:

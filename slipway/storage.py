@@ -2,7 +2,8 @@
 
 Object stores are reached through pyarrow's own file systems. They take the usual environment:
 AWS credentials, `AWS_REGION`, `AWS_ENDPOINT_URL` for an S3 of one's own (SeaweedFS, MinIO),
-Google's default credentials, and `STORAGE_EMULATOR_HOST` for an emulator of Google's store.
+`AWS_MAX_ATTEMPTS`, Google's default credentials, and `STORAGE_EMULATOR_HOST` for an emulator of
+Google's store.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import cast
 from urllib.parse import unquote, urlsplit
 
 from pyarrow import NativeFile
@@ -27,6 +29,7 @@ from pyarrow.fs import (
 )
 
 from slipway.errors import UserError
+from slipway.files import write_text
 
 SCHEMES = ("file", "s3", "gs")
 
@@ -65,6 +68,34 @@ class Location:
         with explained(self.uri), self.filesystem.open_input_stream(self.path) as file:
             return bytes(file.read())
 
+    def write_text(self, text: str) -> None:
+        """The file is whole or absent: an object of a store is there when all of it is."""
+        with explained(self.uri, "written"):
+            if self.local:
+                write_text(self.local, text)
+            else:
+                with self.filesystem.open_output_stream(self.path) as file:
+                    file.write(text.encode())
+
+    def modified(self) -> datetime:
+        """When the file was written."""
+        with explained(self.uri):
+            return cast(datetime, self.filesystem.get_file_info(self.path).mtime)
+
+    def remove_folder(self, last_written: str) -> None:
+        """Remove the folder and all in it; the file by which it exists goes first."""
+        with explained(self.uri, "removed"):
+            self.filesystem.delete_file((self / last_written).path)
+            self.filesystem.delete_dir(self.path)
+
+    def files(self, suffix: str) -> list[Location]:
+        """The files right in this folder whose names end like that, sorted; hidden ones apart."""
+        selector = FileSelector(self.path, allow_not_found=True)
+        with explained(self.uri):
+            found = self.filesystem.get_file_info(selector)
+        names = sorted(item.base_name for item in found if item.type == FileType.File)
+        return [self / name for name in names if name.endswith(suffix) and name[0] != "."]
+
     def folders_with(self, name: str) -> list[str]:
         """Names of the folders in this one that hold a file `name`, sorted; hidden ones apart."""
         # Recursive, because folders of Google's store exist in the names of their files alone.
@@ -99,14 +130,17 @@ def _local(path: Path) -> Location:
 
 
 def _s3() -> S3FileSystem:
-    # pyarrow reads AWS_ENDPOINT_URL for `from_uri` alone, and AWS_REGION nowhere.
+    # pyarrow reads AWS_ENDPOINT_URL for `from_uri` alone, and the other two nowhere.
     return S3FileSystem(
         endpoint_override=os.environ.get("AWS_ENDPOINT_URL_S3")
         or os.environ.get("AWS_ENDPOINT_URL"),
         region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
         connect_timeout=10,
         request_timeout=60,
-        retry_strategy=AwsStandardS3RetryStrategy(max_attempts=3),
+        # Three take two seconds; ten, for steps on a cluster, outlast a store that restarts.
+        retry_strategy=AwsStandardS3RetryStrategy(
+            max_attempts=int(os.environ.get("AWS_MAX_ATTEMPTS") or 3)
+        ),
     )
 
 

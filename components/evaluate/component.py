@@ -39,7 +39,7 @@ def evaluate(
     from slipway.report import evaluation_page
     from slipway.step import running
 
-    with running("evaluate", project, project_version, facts.path) as step:
+    with running("evaluate", project, project_version, code_version, facts.path) as step:
         work(
             step, data_version, Path(training_set.path), Path(candidate.path), Path(evaluation.path)
         )

@@ -10,19 +10,22 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from slipway.files import read_json, write_json
+from slipway.storage import locate
 
 
 class Ledger:
-    """Looks at one test window: a file for each candidate and champion that were compared on it."""
+    """Looks at one test window: a file for each candidate and champion that were compared on it.
 
-    def __init__(self, folder: Path, window: dict[str, str]) -> None:
-        """`window` says which rows: data version, label, start and end."""
+    A file is written whole and never changed, so that many runs may share the ledger.
+    """
+
+    def __init__(self, uri: str, window: dict[str, str]) -> None:
+        """`uri` is a folder, or `s3://`, `gs://`; `window` says which rows: data version, label,
+        start and end."""
         text = json.dumps(window, sort_keys=True)
-        self._folder = folder / hashlib.sha256(text.encode()).hexdigest()[:16]
+        self._folder = locate(uri) / hashlib.sha256(text.encode()).hexdigest()[:16]
         self._window = window
 
     def find(self, candidate: str, champion: str | None, how: str) -> dict[str, Any] | None:
@@ -41,18 +44,17 @@ class Ledger:
 
     def add(self, candidate: str, champion: str | None, how: str, result: dict[str, Any]) -> None:
         name = hashlib.sha256(f"{candidate} {champion} {how}".encode()).hexdigest()[:16]
-        write_json(
-            self._folder / f"{name}.json",
-            {
-                "window": self._window,
-                "candidate": candidate,
-                "champion": champion,
-                "how": how,
-                "looked_at": datetime.now(UTC).isoformat(),
-                "result": result,
-            },
-        )
+        look = {
+            "window": self._window,
+            "candidate": candidate,
+            "champion": champion,
+            "how": how,
+            "looked_at": datetime.now(UTC).isoformat(),
+            "result": result,
+        }
+        text = json.dumps(look, indent=2, allow_nan=False) + "\n"
+        (self._folder / f"{name}.json").write_text(text)
 
     def _looks(self) -> list[dict[str, Any]]:
-        found = [read_json(path) for path in self._folder.glob("[!.]*.json")]
+        found = [json.loads(file.read_bytes()) for file in self._folder.files(".json")]
         return sorted(found, key=lambda look: str(look["looked_at"]))

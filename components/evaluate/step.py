@@ -53,7 +53,7 @@ def evaluate(
     asked = pc.min_max(test[contract.target.event_timestamp]).as_py()
     window = {"start": asked["min"].isoformat(), "end": asked["max"].isoformat()}
     ledger = Ledger(
-        step.project.home.evaluations,
+        step.project.home.evaluations_uri,
         {"data_version": data_version, "label": contract.target.label, **window},
     )
     looked_at, against = _identity(candidate), _identity(champion.package) if champion else None

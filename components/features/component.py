@@ -34,5 +34,5 @@ def features(
     from components.features.step import features as work
     from slipway.step import running
 
-    with running("features", project, project_version, facts.path) as step:
+    with running("features", project, project_version, code_version, facts.path) as step:
         return work(step, data_version, as_of, Path(training_set.path))

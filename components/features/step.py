@@ -13,42 +13,62 @@ from slipway.step import Step
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from feature_repo.build import FeatureVersion
+
 TRAINING_SET = "training_set.parquet"
 
 
 def features(step: Step, data_version: str, as_of: str, training_set: Path) -> str:
     """Build, or find, the feature version of a data version as known at `as_of`.
 
-    Writes the folder `training_set` and brings the embedded online store to `as_of`; returns the
-    feature version. Raises `UserError` for SQL that fails or breaks the contract, and for an
-    `as_of` that leaves a window without rows.
+    Writes the folder `training_set` and brings the online store to `as_of`, but a shared one that
+    is at a later moment not back; returns the feature version. Raises `UserError` for SQL that
+    fails or breaks the contract, and for an `as_of` that leaves a window without rows.
     """
+    project = step.project
+    moment = project.contract.resolve_as_of(as_of)
+    built = _built(step, data_version, moment, training=True)
+    training_set.mkdir(parents=True, exist_ok=True)
+    built.fetch_training_set(training_set / TRAINING_SET)
+    step.facts.update(describe(project.contract, moment, training_set / TRAINING_SET))
+    _fill(step, built, moment, back=False)
+    return built.id
+
+
+def online(step: Step, data_version: str, moment: datetime) -> str:
+    """The same without a training set, for which the newest data may have no labels yet: the online
+    store at `moment`, also where it was at a later one."""
+    built = _built(step, data_version, moment, training=False)
+    _fill(step, built, moment, back=True)
+    return built.id
+
+
+def _built(step: Step, data_version: str, moment: datetime, training: bool) -> FeatureVersion:
     from feature_repo.build import build
     from slipway.data import DataStore
 
-    project = step.project
-    moment = project.contract.resolve_as_of(as_of)
-    built = build(project, DataStore(project.home.data_uri), data_version, moment)
+    store = DataStore(step.project.home.data_uri)
+    built = build(step.project, store, data_version, moment, training)
     step.say(
         f"feature version {built.id} "
         + ("is there already" if built.reused else f"built: {len(built.views)} views")
     )
-    training_set.mkdir(parents=True, exist_ok=True)
-    built.fetch_training_set(training_set / TRAINING_SET)
     step.facts.update(
         feature_version=built.id, as_of=moment.isoformat(), views=built.views, reused=built.reused
     )
-    step.facts.update(describe(project.contract, moment, training_set / TRAINING_SET))
+    return built
+
+
+def _fill(step: Step, built: FeatureVersion, moment: datetime, back: bool) -> None:
     with step.importing():
         from slipway.imports import import_feast
 
         import_feast()
         import feature_repo.offline_store  # noqa: F401
         from feature_repo.materialize import materialize
-    rows = materialize(project, built.id, moment, project.home.feast)
+    rows = materialize(step.project, built.id, moment, step.project.home.feast, back)
     step.facts["online_rows"] = rows
-    step.say(f"online store at {moment.isoformat()}: {rows:,} entity rows")
-    return built.id
+    step.say(f"the online store holds {rows:,} entity rows")
 
 
 def describe(contract: Contract, as_of: datetime, training_set: Path) -> dict[str, Any]:

@@ -31,6 +31,6 @@ def ingest(
     from components.ingest.step import ingest as work
     from slipway.step import running
 
-    with running("ingest", project, project_version, facts.path) as step:
+    with running("ingest", project, project_version, code_version, facts.path) as step:
         moment = step.project.contract.resolve_as_of(as_of)
         return work(step), moment.isoformat()

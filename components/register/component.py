@@ -42,7 +42,7 @@ def register(
     from components.register.step import register as work
     from slipway.step import running
 
-    with running("register", project, project_version, facts.path) as step:
+    with running("register", project, project_version, code_version, facts.path) as step:
         return work(
             step,
             data_version,

@@ -32,5 +32,5 @@ def validate(
     from components.validate.step import validate as work
     from slipway.step import running
 
-    with running("validate", project, project_version, facts.path) as step:
+    with running("validate", project, project_version, code_version, facts.path) as step:
         return work(step, data_version, Path(data_docs.path))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from slipway.cli._options import Group, json_option, project_option, table
+from slipway.cli._options import Group, as_of_option, json_option, project_option, table
 from slipway.data import DataStore, Manifest
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ def _store(project: Path) -> DataStore:
 
 @click.group(cls=Group)
 def data() -> None:
-    """List, show and compare data versions.
+    """List, show and compare data versions, and bring the newest into the online store.
 
     A VERSION is an id, the beginning of one, or `latest`.
     """
@@ -103,6 +105,45 @@ def diff(old: str, new: str, project: Path, as_json: bool) -> None:
         click.echo(f"\n{click.style(name, bold=True)}: {_summary(change)}")
         if change and change.columns:
             click.echo(_columns(change))
+
+
+@data.command()
+@project_option
+@as_of_option
+@json_option
+def materialize(project: Path, as_of: str, as_json: bool) -> None:
+    """Bring the online store to a moment, from the sources as they are now, without training.
+
+    The sources become a data version, are held against the contract, and the feature views are
+    built of them. What is there already is reused. A store that many share is replaced at once,
+    when the new values are complete. On a cluster a CronJob runs this.
+    """
+    from pipelines.refresh import refresh
+    from slipway.project import Project
+
+    with redirect_stdout(sys.stderr):
+        found = refresh(Project.load(project), as_of)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        click.echo(
+            f"The online store is at {found['as_of']}: {found['online_rows']:,} entity rows of "
+            f"feature version {found['feature_version']}."
+        )
+
+
+@data.command()
+@project_option
+def check(project: Path) -> None:
+    """See whether every store answers and can be written to: buckets, registry, online store."""
+    from feature_repo.check import check as stores
+    from slipway.imports import import_feast
+    from slipway.project import Project
+
+    loaded = Project.load(project)
+    import_feast()
+    for what, place in stores(loaded):
+        click.echo(f"{what}: {place}")
 
 
 def _moment(manifest: Manifest) -> str:

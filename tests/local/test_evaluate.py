@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from servers import s3_server
 from sklearn import metrics
 from small_model import write_candidate, write_onnx, write_package
 from small_training_set import small_project, small_training_set
@@ -95,8 +96,8 @@ class Work:
 
 @pytest.fixture
 def make(tmp_path, monkeypatch):
-    monkeypatch.delenv("SLIPWAY_HOME", raising=False)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for name in ("SLIPWAY_HOME", "SLIPWAY_EVALUATIONS_URI", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
 
     def work(task):
         project = small_project(tmp_path / "project", task, "{seed: 3}")
@@ -263,16 +264,53 @@ def test_a_killed_look_is_taken_by_the_next_run_and_counted_once(work, monkeypat
     assert (facts["looks"], facts["reused"]) == (1, False)
 
 
-def test_looks_at_the_same_time_are_all_recorded(tmp_path):
-    def look(at):
-        Ledger(tmp_path, {"start": "x"}).add(f"candidate {at}", None, "how", {"at": at})
+@pytest.fixture(params=["folder", "s3"])
+def records(request, tmp_path, monkeypatch):
+    """Where the ledger lies."""
+    if request.param == "folder":
+        yield str(tmp_path / "evaluations")
+        return
+    with s3_server(monkeypatch, "records"):
+        yield "s3://records/evaluations"
 
+
+def test_looks_at_the_same_time_are_all_recorded(records):
+    def look(at):
+        Ledger(records, {"start": "x"}).add(f"candidate {at}", None, "how", {"at": at})
+
+    assert Ledger(records, {"start": "x"}).looks() == 0
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(look, range(40)))
-    ledger = Ledger(tmp_path, {"start": "x"})
+    ledger = Ledger(records, {"start": "x"})
     assert ledger.looks() == 40
     assert ledger.find("candidate 7", None, "how") == {"at": 7}
-    assert Ledger(tmp_path, {"start": "y"}).looks() == 0
+    assert ledger.find("candidate 7", None, "otherwise") is None
+    assert Ledger(records, {"start": "y"}).looks() == 0
+
+
+def test_a_look_is_not_taken_again_by_a_run_elsewhere_that_shares_the_record(
+    work, records, monkeypatch
+):
+    monkeypatch.setenv("SLIPWAY_EVALUATIONS_URI", records)
+    first = work.evaluate()
+    assert (first["looks"], first["reused"]) == (1, False)
+    assert not (work.project.home.path / "evaluations").exists()
+    # Another pod has an empty home; without its signature a candidate can not be loaded, so this
+    # look asks nobody.
+    monkeypatch.setenv("SLIPWAY_HOME", str(work.folder / "elsewhere"))
+    (work.candidate() / "signature.json").unlink()
+    assert work.evaluate() == first | {"reused": True}
+
+
+def test_a_record_of_looks_that_cannot_be_reached_stops_the_evaluation(work, monkeypatch):
+    """An empty record would count looks from 1 again."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "made")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "up")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setenv("SLIPWAY_EVALUATIONS_URI", "s3://records/evaluations")
+    with pytest.raises(UserError, match=r"s3://records/evaluations/.*cannot be read"):
+        work.evaluate()
 
 
 def test_the_champion_is_scored_beside_the_candidate(work):

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import uvloop
+from servers import mariadb, redis_server
 
 from feature_repo.build import view_location
 from feature_repo.materialize import materialize
@@ -208,51 +208,6 @@ def embedded(shop, tmp_path_factory):
     return store
 
 
-class RedisServer:
-    """A child process; `start` again after `kill` gives the same, empty Redis."""
-
-    def __init__(self, folder, *options):
-        with socket.socket() as unused:
-            unused.bind(("127.0.0.1", 0))
-            self.port = unused.getsockname()[1]
-        self._folder, self._options = folder, options
-        self.process = None
-
-    def start(self):
-        self.process = subprocess.Popen(
-            [
-                *("redis-server", "--bind", "127.0.0.1", "--dir", str(self._folder)),
-                *("--save", "", "--appendonly", "no"),
-                *(self._options or ("--port", str(self.port))),
-            ],
-            stdout=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + 20
-        while True:
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                return
-            assert self.process.poll() is None, "redis-server ended"
-            assert time.monotonic() < deadline, "redis-server does not listen"
-            time.sleep(0.02)
-
-    def kill(self):
-        if self.process:
-            self.process.kill()
-            self.process.wait()
-
-
-@contextlib.contextmanager
-def redis_server(folder, *options):
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed: what is read from Redis goes untested")
-    server = RedisServer(folder, *options)
-    try:
-        yield server
-    finally:
-        server.kill()
-
-
 @pytest.fixture
 def cluster(tmp_path, monkeypatch):
     """Redis that is not running yet, named by the environment."""
@@ -380,12 +335,17 @@ def test_every_row_is_what_feast_s_sdk_gives_whatever_the_store_and_the_hash_see
         assert 0 < values.count(None) < len(values)
 
 
-def test_a_registry_in_a_database_serves_alike(shop, embedded, cluster, tmp_path, monkeypatch):
-    monkeypatch.setenv("SLIPWAY_FEAST_REGISTRY_TYPE", "sql")
-    monkeypatch.setenv("SLIPWAY_FEAST_REGISTRY", f"sqlite:///{tmp_path / 'registry.sqlite'}")
-    cluster.start()
-    materialize(shop.project, VERSION, MOMENT, CLUSTER)
-    assert read_once(shop, CLUSTER, CROSS)[0] == read_once(shop, embedded, CROSS)[0]
+def test_a_registry_in_mariadb_serves_alike(shop, embedded, cluster, tmp_path, monkeypatch):
+    with mariadb(tmp_path / "db") as database:
+        monkeypatch.setenv("SLIPWAY_FEAST_REGISTRY_TYPE", "sql")
+        monkeypatch.setenv("SLIPWAY_FEAST_REGISTRY", database.create("feast"))
+        cluster.start()
+        materialize(shop.project, VERSION, MOMENT, CLUSTER)
+        assert read_once(shop, CLUSTER, CROSS)[0] == read_once(shop, embedded, CROSS)[0]
+        database.kill()
+        database.start()
+        materialize(shop.project, VERSION, MOMENT + HOUR, CLUSTER)
+        assert read_once(shop, CLUSTER, ROW)[0] == read_once(shop, embedded, ROW)[0]
 
 
 @pytest.fixture(params=["embedded", "cluster"])
@@ -825,7 +785,7 @@ def test_password_user_and_tls_are_written_as_feast_writes_them(
     users = tmp_path / "users.acl"
     users.write_text("user default off\nuser feast on >p$#:{ss ~* &* +@all\n")
     with redis_server(tmp_path) as server:
-        server._options = (
+        server.listens = (
             *("--port", "0", "--tls-port", str(server.port), "--aclfile", str(users)),
             *("--tls-cert-file", str(crt), "--tls-key-file", str(key), "--tls-auth-clients", "no"),
         )

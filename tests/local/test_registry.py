@@ -3,21 +3,21 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from servers import mariadb, mlflow_server, s3_server
 from small_model import write_package
 from small_training_set import small_project, small_training_set
 
+from components.register.tracking import log_and_register
 from slipway.errors import UserError
-from slipway.package import verify
+from slipway.package import digest, verify
 from slipway.registry import Registry
 
 ROOT = Path(__file__).parents[2]
@@ -142,23 +142,21 @@ def test_a_champion_that_was_tampered_with_is_refused(project, package):
         registry.champion()
 
 
+def test_a_server_that_does_not_answer_is_one_sentence(project, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(UserError, match=r"127\.0\.0\.1:9: the MLflow server .*MLFLOW_TRACKING_URI"):
+        Registry(project).champion()
+
+
 @pytest.mark.slow
 def test_a_server_keeps_the_registry_where_one_is_named(project, package, tmp_path, monkeypatch):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{tmp_path}/server.db"]
-    command += ["--artifacts-destination", str(tmp_path / "bucket")]
-    switches = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with (tmp_path / "log").open("w") as log:
-        server = subprocess.Popen(
-            command, stdout=log, stderr=log, cwd=tmp_path, env=os.environ | switches,
-            start_new_session=True,
-        )  # fmt: skip
+    server, url = mlflow_server(
+        tmp_path, "--backend-store-uri", f"sqlite:///{tmp_path}/server.db",
+        "--artifacts-destination", str(tmp_path / "bucket"),
+    )  # fmt: skip
     try:
-        wait_for(f"{url}/health", server, tmp_path / "log")
+        server.start()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
         registry = Registry(project)
         assert registry.champion() is None
@@ -170,18 +168,54 @@ def test_a_server_keeps_the_registry_where_one_is_named(project, package, tmp_pa
         assert (champion.package / "SHA256SUMS").read_text() == (package / "SHA256SUMS").read_text()
         assert Registry(project).champion().package == champion.package
     finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
+        server.kill()
 
 
-def wait_for(url, server, log, seconds=90):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        assert server.poll() is None, log.read_text()
+@pytest.mark.slow
+def test_a_registry_of_mariadb_and_s3_outlives_its_server_and_names_what_kserve_can_load(
+    project, package, tmp_path, monkeypatch
+):
+    """As on a cluster: clients put packages into the bucket themselves."""
+    tags = {"digest": digest(package), "engine": "xgboost"}
+    training = {"engine": "xgboost", "seed": 7, "rows": {"train": 100}, "candidates": []}
+    with mariadb(tmp_path / "db") as database, s3_server(monkeypatch, "mlflow") as s3:
+        server, url = mlflow_server(
+            tmp_path, "--backend-store-uri", database.create("mlflow"), "--no-serve-artifacts",
+            "--default-artifact-root", "s3://mlflow/artifacts",
+        )  # fmt: skip
         try:
-            with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 (loopback)
-                if answer.status == 200:
-                    return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
-    raise AssertionError(f"no MLflow server after {seconds} s:\n{log.read_text()}")
+            server.start()
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+
+            def register(registry):
+                return log_and_register(
+                    registry.client, registry.experiment, registry.name, package, tags, training,
+                    {"models": [{"name": "candidate", "metrics": {}}]},
+                )  # fmt: skip
+
+            registry = Registry(project)
+            assert registry.champion() is None
+            registry.experiment  # noqa: B018
+            server.kill()
+            with ThreadPoolExecutor(1) as pool:
+                waiting = pool.submit(register, registry)
+                server.start()
+                first = waiting.result()
+            registry.set_alias("champion", first.version)
+            folder = first.uri.removeprefix("s3://mlflow/")
+            kept = {item["Key"] for item in s3.list_objects_v2(Bucket="mlflow")["Contents"]}
+            assert kept == {f"{folder}/{path.name}" for path in package.iterdir()}
+
+            database.kill()
+            database.start()
+            # Another pod, with an empty home.
+            monkeypatch.setenv("SLIPWAY_HOME", str(tmp_path / "elsewhere"))
+            again = Registry(project)
+            found = register(again)
+            assert (found.version, found.uri, found.reused) == (first.version, first.uri, True)
+            champion = again.champion()
+            assert champion.version == first.version
+            assert champion.package.is_relative_to(tmp_path / "elsewhere")
+            assert digest(champion.package) == digest(package)
+        finally:
+            server.kill()

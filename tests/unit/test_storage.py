@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,40 @@ def test_only_whole_folders_are_found(tmp_path):
     assert locate(str(tmp_path / "none")).folders_with("m.json") == []
     assert locate(str(tmp_path / "m.json")).size() == 2
     assert locate(str(tmp_path / "none")).size() is None
+
+
+def test_a_file_is_written_whole_and_found_among_its_like(tmp_path):
+    folder = locate(str(tmp_path / "new" / "folder"))
+    assert folder.files(".json") == []
+    (folder / "b.json").write_text("1")
+    (folder / "b.json").write_text("2")
+    (folder / "a.json").write_text("ä")
+    for name in (".hidden.json", "c.txt", "d.json/e.json"):
+        (folder / name).write_text("")
+    assert [file.uri for file in folder.files(".json")] == [
+        str(tmp_path / "new" / "folder" / name) for name in ("a.json", "b.json")
+    ]
+    assert [file.read_bytes().decode() for file in folder.files(".json")] == ["ä", "2"]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file/x\.json: cannot be written"):
+        locate(str(tmp_path / "file" / "x.json")).write_text("{}")
+
+
+def test_how_long_an_object_store_is_tried_is_the_environment_s(monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    seconds = []
+    for attempts in ("1", "4"):
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", attempts)
+        started = time.monotonic()
+        with pytest.raises(UserError, match="cannot be read"):
+            locate("s3://bucket/a").exists()
+        seconds.append(time.monotonic() - started)
+    assert seconds[1] > seconds[0]
 
 
 def test_a_refusal_of_the_system_is_one_sentence():
