@@ -14,6 +14,7 @@ from slipway.contract.model import (
     TorchSettings,
     XgboostSettings,
 )
+from slipway.contract.units import cpu_cores, memory_bytes
 
 METRICS = {
     "binary": ("roc_auc", "pr_auc", "log_loss", "brier"),
@@ -50,6 +51,7 @@ def find_problems(contract: Contract) -> list[Problem]:
         *_target(contract),
         *_training(contract),
         *_gates(contract),
+        *_serving(contract),
     ]
 
 
@@ -230,4 +232,52 @@ def _gates(contract: Contract) -> Iterator[Problem]:
         if gate.tolerance and gate.versus is None:
             yield Problem(
                 (*path, "tolerance"), "`tolerance` belongs to `versus`", "move it into the bound"
+            )
+
+
+def _serving(contract: Contract) -> Iterator[Problem]:
+    serving = contract.serving
+    for path, pods in (
+        (("serving",), serving),
+        (("serving", "transformer"), serving.transformer),
+    ):
+        replicas = pods.replicas
+        if replicas.most < replicas.min:
+            yield Problem(
+                (*path, "replicas", "max"),
+                f"at most {replicas.most} replicas are fewer than the least, {replicas.min}",
+                "swap them, or leave `max` out",
+            )
+        amounts = pods.resources
+        if memory_bytes(amounts.memory) > memory_bytes(amounts.memory_limit):
+            yield Problem(
+                (*path, "resources", "memory"),
+                f"{amounts.memory} is more than the limit, {amounts.memory_limit}",
+                "raise `memory_limit`",
+            )
+        if amounts.cpu_limit and cpu_cores(amounts.cpu) > cpu_cores(amounts.cpu_limit):
+            yield Problem(
+                (*path, "resources", "cpu"),
+                f"{amounts.cpu} is more than the limit, {amounts.cpu_limit}",
+                "raise `cpu_limit`, or leave it out",
+            )
+    if serving.mode == "split" and not contract.views:
+        yield Problem(
+            ("serving", "mode"),
+            "a model without views has no features to look up",
+            "use `mode: combined`",
+        )
+    if serving.mode == "combined" and "transformer" in serving.model_fields_set:
+        yield Problem(
+            ("serving", "transformer"),
+            "only `mode: split` has a transformer",
+            "remove it, or use `mode: split`",
+        )
+    steps = serving.canary.steps
+    for at in range(1, len(steps)):
+        if steps[at] <= steps[at - 1]:
+            yield Problem(
+                ("serving", "canary", "steps", at),
+                f"{steps[at]} per cent after {steps[at - 1]} is no step forward",
+                "let the steps rise",
             )

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from slipway.contract.units import CalendarSpan, Instant, Ttl, parse_instant
+from slipway.contract.units import (
+    CalendarSpan,
+    Cpu,
+    Duration,
+    Instant,
+    Memory,
+    Ttl,
+    parse_duration,
+    parse_instant,
+)
 from slipway.errors import UserError
 
 ColumnType = Literal["int", "float", "string", "bool", "timestamp"]
@@ -23,6 +32,7 @@ Bound = int | float | Instant | None
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
+Percent = Annotated[int, Field(gt=0, le=100)]
 
 
 def _timezone(name: str) -> str:
@@ -220,6 +230,49 @@ class Evaluation(Section):
     """Resamples behind the 95 % intervals."""
 
 
+class Replicas(Section):
+    """Pods of a version of the model on a cluster."""
+
+    min: Positive = 1
+    """Two or more let a node or a pod die without a request unanswered."""
+    max: Positive | None = None
+    """Left out, `min`; more lets an autoscaler add pods."""
+    metric: Literal["cpu", "memory"] = "cpu"
+    target: Percent = 80
+    """Per cent of what a pod requests that the autoscaler aims at."""
+
+    @property
+    def most(self) -> int:
+        return self.min if self.max is None else self.max
+
+
+class Resources(Section):
+    """What one pod gets on a cluster."""
+
+    cpu: Cpu = "50m"
+    """Requested; it may use what nobody else needs, where `cpu_limit` is left out."""
+    cpu_limit: Cpu | None = None
+    memory: Memory = "300Mi"
+    """Requested."""
+    memory_limit: Memory = "768Mi"
+
+
+class Transformer(Section):
+    """Pods that look up features, where `mode` is `split`."""
+
+    replicas: Replicas = Replicas()
+    resources: Resources = Resources(memory="200Mi", memory_limit="512Mi")
+
+
+class Canary(Section):
+    """How a new version takes over from the one before."""
+
+    steps: tuple[Annotated[int, Field(gt=0, lt=100)], ...] = (10, 50)
+    """Per cent of the requests that it gets, one step after the other; then all. Empty: at once."""
+    hold: Duration = parse_duration("30s")
+    """How long each step lasts; a version that falters meanwhile is taken back."""
+
+
 class Serving(Section):
     """How the model answers."""
 
@@ -227,6 +280,17 @@ class Serving(Section):
     """When the online store does not answer: refuse with 503, or let the model see nulls."""
     payload_sample: Share = 1.0
     """Share of the requests that the payload log keeps, where one is switched on."""
+    mode: Literal["combined", "split"] = "combined"
+    """On a cluster: features and model in one pod, or each in pods of its own."""
+    replicas: Replicas = Replicas()
+    resources: Resources = Resources()
+    transformer: Transformer = Transformer()
+    canary: Canary = Canary()
+
+    @property
+    def behaviour(self) -> dict[str, Any]:
+        """What an answer depends on; the rest is about pods, and may change under a model."""
+        return self.model_dump(include={"on_store_failure", "payload_sample"})
 
 
 class Monitoring(Section):

@@ -65,6 +65,44 @@ def parse_span(value: Any) -> Span:
     return Span(int(match[1]), match[2])  # type: ignore[arg-type]
 
 
+def _parse_cpu(value: Any) -> str:
+    """Kubernetes' amounts of CPU; a number of cores may be written without quotes."""
+    text = str(value)
+    if (
+        isinstance(value, bool)
+        or not re.fullmatch(r"\d+m|\d+(\.\d+)?", text)
+        or not _positive(text)
+    ):
+        raise ValueError(
+            f"'{value}' is not an amount of CPU; write cores, or thousandths like 250m"
+        )
+    return text
+
+
+def _parse_memory(value: Any) -> str:
+    """Kubernetes' amounts of memory. Without a unit they are bytes, which nobody means."""
+    text = str(value)
+    if not re.fullmatch(r"\d+(\.\d+)?(Ki|Mi|Gi|Ti)", text) or not _positive(text):
+        raise ValueError(
+            f"'{value}' is not an amount of memory; write a number and a unit, like 300Mi"
+        )
+    return text
+
+
+def memory_bytes(amount: str) -> float:
+    """`300Mi` as a number."""
+    return float(amount[:-2]) * float(1024 ** (1 + "KMGT".index(amount[-2])))
+
+
+def cpu_cores(amount: str) -> float:
+    """`250m` as a number."""
+    return float(amount[:-1]) / 1000 if amount.endswith("m") else float(amount)
+
+
+def _positive(amount: str) -> bool:
+    return any(digit in "123456789" for digit in amount)
+
+
 def parse_instant(value: Any) -> datetime:
     """A YAML date or timestamp, or ISO 8601 text; without an offset it stays naive."""
     if isinstance(value, datetime):
@@ -95,3 +133,5 @@ Instant = Annotated[
     BeforeValidator(parse_instant, json_schema_input_type=str),
     PlainSerializer(datetime.isoformat),
 ]
+Cpu = Annotated[str, BeforeValidator(_parse_cpu, json_schema_input_type=str | float)]
+Memory = Annotated[str, BeforeValidator(_parse_memory)]

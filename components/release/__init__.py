@@ -1,0 +1,1 @@
+"""Put the champion into service on a cluster, without losing a request."""
