@@ -21,8 +21,37 @@ JOBS ?= 2
 ARGS ?=
 ## `make lock UPGRADE=1` also moves versions that requirements/*.in leave open
 UPGRADE ?=
+## images to build: some of data, train, serve, tools; empty: all
+ROLES ?=
+## what stands before the role in their names
+IMAGE_REGISTRY ?= ghcr.io/slipway
+## their tag; empty: the git commit
+TAG ?=
+## 1: push them to IMAGE_REGISTRY; HOST/PATH: there, for a cluster that mirrors it
+PUSH ?=
+## what builds them: docker, podman or buildctl; empty: the first that answers
+ENGINE ?=
+## host: they are built on this machine's network, for a proxy or an index on loopback
+NETWORK ?=
+## the cluster: a context of the kubeconfig; empty: kind-slipway, or the only one
+CONTEXT ?=
+## laptop, team or production
+PROFILE ?= laptop
+## your folder of values, laid over the profile's: profile.yaml, RELEASE.yaml
+VALUES ?=
+## folder of `make bundle`: deploy from it alone
+BUNDLE ?=
+## registry that holds images under their full names
+MIRROR ?=
+## http://HOST:PORT of the gateway; empty: found out
+GATEWAY ?=
+## the release that `make release-charts` keeps, such as 0.1.0
+VERSION ?=
+## `make down KEEP=data` keeps the volumes
+KEEP ?=
 
-export PYTHON TORCH UPGRADE
+export CONTEXT PROFILE VALUES BUNDLE MIRROR GATEWAY KEEP
+export PYTHON TORCH UPGRADE ROLES IMAGE_REGISTRY TAG PUSH ENGINE NETWORK
 # Nothing phones home. The code sets these too; here they also cover tools run by hand.
 export RAY_USAGE_STATS_ENABLED := 0
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -86,6 +115,56 @@ lock: $(tools) ## Resolve requirements/*.lock anew from requirements/*.in, the o
 
 lock-check: $(ready) ## Check, offline, that the locks satisfy requirements/*.in
 	.venv/bin/python make/lock_check.py
+
+##@ Images
+
+.PHONY: images images-lock
+images: $(tools) ## Build the images of this commit, and a bill of materials for each
+	@make/images.sh
+
+images-lock: $(ready_dev) ## Write images.lock: every image that can be pulled, with the registries' digests
+	.venv/bin/python -m tests.charts.images_lock
+
+##@ Charts
+
+.PHONY: schemas budget release-charts
+schemas: $(ready_dev) ## Write the schemas that charts are checked against, from the pinned Go modules
+	.venv/bin/python make/schemas.py
+
+budget: $(ready_dev) ## Write what each profile asks of a cluster into charts/README.md
+	.venv/bin/python -m tests.charts.budget
+
+release-charts: $(ready_dev) ## Keep what the charts of VERSION render, for the tests of upgrades
+	.venv/bin/python -m tests.charts.upgrade "$(VERSION)"
+
+##@ Cluster
+
+.PHONY: doctor deploy-kind deploy status down bundle charts test-cluster
+doctor: $(ready) ## Check whether this machine is fit for deploy-kind, and say what mends it
+	@$(slipway) doctor $(ARGS)
+
+deploy-kind: $(ready) ## A kind cluster with the whole platform, a training run and real predictions
+	@$(slipway) doctor
+	@$(if $(BUNDLE),,make/images.sh)
+	@$(slipway) deploy --kind --run --project $(PROJECT) $(ARGS)
+
+deploy: $(ready) ## Install or upgrade the platform on CONTEXT; ARGS=--run also trains and scores
+	@$(slipway) deploy --project $(PROJECT) $(ARGS)
+
+status: $(ready) ## What runs on CONTEXT, what is unhealthy, and why
+	@$(slipway) status $(ARGS)
+
+down: $(ready) ## Take the platform off CONTEXT, or delete the kind cluster
+	@$(slipway) down $(ARGS)
+
+bundle: $(ready) ## Put every chart and image of PROFILE into the folder BUNDLE
+	@$(slipway) bundle $(ARGS)
+
+charts: $(ready) ## Fetch the charts of others, checked, and the library chart of ours
+	@$(slipway) charts $(ARGS)
+
+test-cluster: $(ready_dev) ## Run the tests that need a cluster, on CONTEXT: they install, kill and uninstall there
+	SLIPWAY_TEST_CONTEXT=$(CONTEXT) .venv/bin/python -m pytest -rs $(ARGS) tests/cluster
 
 ##@ Measuring
 

@@ -34,7 +34,7 @@ from slipway.contract.checks import METRICS
 from slipway.imports import import_feast
 from slipway.package import Model
 from slipway.project import Project
-from slipway.schema import request_schema
+from slipway.schema import Schema, request_schema
 from slipway.scores import scores
 from slipway.storage import locate
 
@@ -67,7 +67,7 @@ def replay(
 
     contract, home = project.contract, project.home.serving / "replay"
     flags = ("--feature_store", home / "store", "--clock", "store")
-    test = _test_rows(project, training_set)
+    test = test_rows(project, training_set)
     model = Model.load(package)
     moments = moments or _spread(test[contract.target.event_timestamp])
     labels, offline, by_row, by_batch, seconds = [], [], [], [], []
@@ -84,11 +84,11 @@ def replay(
             labels.append(asked[contract.target.label].to_numpy())
             offline.append(model.predict(offline_rows(project, feature_version, asked, moment)))
             before = _missing(client)
-            answers, taken = _ask_each(client, endpoint, _requests(model, asked))
+            answers, taken = _ask_each(client, endpoint, request_rows(model, asked))
             missing += _missing(client) - before
             by_row.append(answers)
             seconds += taken
-            by_batch.append(_ask_all(client, endpoint, _requests(model, asked), model))
+            by_batch.append(_ask_all(client, endpoint, request_rows(model, asked), model))
     truth, expected = np.concatenate(labels), np.concatenate(offline).astype(np.float64)
     found, batch = np.concatenate(by_row), np.concatenate(by_batch)
     task = contract.target.task
@@ -137,7 +137,7 @@ def offline_rows(
         return connection.sql(query).to_arrow_table()
 
 
-def _test_rows(project: Project, training_set: Path) -> pa.Table:
+def test_rows(project: Project, training_set: Path) -> pa.Table:
     table = pq.read_table(training_set / "training_set.parquet", filters=[("window", "=", "test")])
     return table.sort_by(project.contract.target.event_timestamp)
 
@@ -157,15 +157,19 @@ def _after(test: pa.Table, asked: str, moment: datetime, rows: int) -> pa.Table:
     return later.take(np.linspace(0, count - 1, min(rows, count)).astype(int))
 
 
-def _requests(model: Model, rows: pa.Table) -> list[dict[str, Any]]:
+def request_rows(model: Model, rows: pa.Table) -> list[dict[str, Any]]:
     """Each row as a client would send it: entity keys and request features."""
-    fields = [field.name for field in request_schema(model.signature).fields]
+    return as_instances(request_schema(model.signature), rows)
+
+
+def as_instances(schema: Schema, rows: pa.Table) -> list[dict[str, Any]]:
+    """Each row with the fields of `schema`, in values that JSON knows."""
     return [
         {
             name: value.isoformat() if isinstance(value, datetime) else value
             for name, value in row.items()
         }
-        for row in rows.select(fields).to_pylist()
+        for row in rows.select([field.name for field in schema.fields]).to_pylist()
     ]
 
 

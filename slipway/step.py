@@ -11,14 +11,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from slipway import code
 from slipway.errors import UserError
 from slipway.files import write_json
 from slipway.project import Project
 
 PROGRESS = "slipway: "
 FAILURE = "slipway-error: "
+TERMINATION_LOG = Path("/dev/termination-log")
+"""What a container writes here is the reason of its end that Kubernetes shows."""
 
 
 @dataclass
@@ -45,13 +48,15 @@ class Step:
 
 
 @contextmanager
-def running(name: str, project: str, project_version: str, facts_path: str) -> Iterator[Step]:
+def running(
+    name: str, project: str, project_version: str, code_version: str, facts_path: str
+) -> Iterator[Step]:
     """Run a step's work inside this block.
 
-    `project` is the path of the contract, `project_version` what the pipeline was compiled or
-    submitted with; a difference is an error, because cached steps would mix two projects. Facts
-    and timings are written to `facts_path` when the work ends well. A `UserError` ends the process
-    with code 2 and one sentence.
+    `project` is the path of the contract, the versions are what the pipeline was compiled or
+    submitted with; a difference is an error, because cached steps would mix two projects, or two
+    states of the code. Facts and timings are written to `facts_path` when the work ends well. A
+    `UserError` ends the process with code 2 and one sentence.
     """
     entered = time.time()
     _die_with_parent()
@@ -64,11 +69,16 @@ def running(name: str, project: str, project_version: str, facts_path: str) -> I
                 f"this code holds {loaded.version}.",
                 "Submit it again with the project that is installed here.",
             )
+        if code_version != code.code_version():
+            raise UserError(
+                f"the pipeline was submitted for code version {code_version}, this image holds "
+                f"{code.code_version()}.",
+                "Build the images of the code that you submit: `make images`.",
+            )
         step = Step(name, loaded)
         yield step
     except UserError as error:
-        print(f"{FAILURE}{json.dumps({'step': name, 'message': str(error)})}", flush=True)
-        sys.exit(2)
+        _fail(name, error)
     ended = time.time()
     write_json(
         Path(facts_path),
@@ -84,6 +94,16 @@ def running(name: str, project: str, project_version: str, facts_path: str) -> I
             "facts": step.facts,
         },
     )
+
+
+def _fail(name: str, error: UserError) -> NoReturn:
+    told = f"{FAILURE}{json.dumps({'step': name, 'message': str(error)})}"
+    print(told, flush=True)
+    # KFP's launcher turns every exit code into 1. By this line the workflow knows a mistake, which
+    # another attempt would only repeat, from a fault. Outside of a pod there is no such file.
+    with suppress(OSError), TERMINATION_LOG.open("r+", encoding="utf-8") as file:
+        file.write(told)
+    sys.exit(2)
 
 
 def _process_start() -> float:

@@ -9,7 +9,28 @@ import click
 from slipway import __version__
 from slipway.cli._options import Group
 
-COMMANDS = ("demo", "run", "serve", "score", "report", "compile", "contract", "data")
+COMMANDS = (
+    "demo",
+    "run",
+    "serve",
+    "score",
+    "report",
+    "compile",
+    "submit",
+    "runs",
+    "contract",
+    "data",
+    "models",
+    "rollback",
+    "charts",
+    "doctor",
+    "deploy",
+    "status",
+    "backup",
+    "restore",
+    "bundle",
+    "down",
+)
 
 
 class _Lazy(Group):

@@ -1,4 +1,4 @@
-"""What every command shares: the options `--project` and `--json`, tables, and how mistakes end."""
+"""What commands share: options, tables, and how mistakes end."""
 
 from __future__ import annotations
 
@@ -20,6 +20,14 @@ project_option = click.option(
     help="The contract to work on.",
 )
 """Passes `project: Path`."""
+
+as_of_option = click.option(
+    "--as-of",
+    default="",
+    metavar="TIME",
+    help="Everything later is invisible (ISO 8601).  [default: the contract's, else now]",
+)
+"""Passes `as_of: str`."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 """Passes `as_json: bool`."""

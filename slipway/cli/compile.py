@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from slipway.cli._options import project_option
-from slipway.code import ROOT
 from slipway.project import Project
 
 
@@ -19,13 +18,18 @@ from slipway.project import Project
     default=None,
     help="Where to write it.  [default: build/NAME-training.yaml]",
 )
-def compile(project: Path, out: Path | None) -> None:
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    default=None,
+    help="Note of built images (.slipway/images.json); without it steps name them by version.",
+)
+def compile(project: Path, out: Path | None, images: Path | None) -> None:
     """Compile the training pipeline to the YAML that a KFP cluster runs."""
-    from pipelines.compile import compile_training
+    from pipelines.compile import built_images, compile_training, path_in_image, pipeline_name
 
     loaded = Project.load(project)
-    out = out or Path("build") / f"{loaded.contract.name}-training.yaml"
-    if not loaded.path.is_relative_to(ROOT):
-        raise click.UsageError(f"{loaded.path} lies outside {ROOT}, so no image would hold it")
-    compile_training(loaded, loaded.path.relative_to(ROOT).as_posix(), out)
-    click.echo(f"wrote {out}; upload it in the KFP UI, or with a KFP client")
+    out = out or Path("build") / f"{pipeline_name(loaded)}.yaml"
+    built = built_images(images) if images else None
+    compile_training(loaded, path_in_image(loaded), out, built)
+    click.echo(f"wrote {out}; `slipway submit` uploads and runs it")

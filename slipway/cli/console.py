@@ -54,8 +54,12 @@ class Progress:
         if event.kind == "start":
             self.start(event.step)
         elif event.kind == "reused":
+            if self._step == event.step:  # a cluster finds out when the step has begun
+                self._step = ""
             self._end()
             self._print("↺", "cyan", event.step, "reused: nothing that it depends on changed")
+        elif event.kind == "done":
+            self._print("✓", "green", event.step, "", float(event.text))
         elif event.kind == "says":
             self.say(event.text)
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import click
 
-from slipway.cli._options import json_option, project_option
+from slipway.cli._options import as_of_option, json_option, project_option
 from slipway.cli._summary import show_summary
 from slipway.cli.console import Progress
-from slipway.cli.run import as_of_option, run_pipeline
+from slipway.cli.run import run_pipeline
 from slipway.code import content_hash
 from slipway.files import read_json, write_json
 from slipway.package import digest

@@ -7,19 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from slipway.cli._options import project_option
+from slipway.cli._options import as_of_option, project_option
 from slipway.cli.console import Progress
 from slipway.project import Project
 
 if TYPE_CHECKING:
     from pipelines.local import LocalRun
-
-as_of_option = click.option(
-    "--as-of",
-    default="",
-    metavar="TIME",
-    help="Everything later is invisible (ISO 8601).  [default: the contract's, else now]",
-)
 
 
 @click.command()

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("slipway", "feature_repo", "serving", "components", "pipelines")
+PACKAGES = ("slipway", "feature_repo", "serving", "components", "pipelines", "ops")
 ALLOWED = {
     "slipway": set(),
     "feature_repo": {"slipway"},
     "serving": {"slipway", "feature_repo"},
     "components": {"slipway", "feature_repo"},
     "pipelines": {"slipway", "feature_repo", "serving", "components"},
+    "ops": {"slipway"},
 }
 HEAVY = {
     "feast",

@@ -1,0 +1,66 @@
+"""What the commands share that install a platform and look after it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+context_option = click.option(
+    "--context",
+    envvar="CONTEXT",
+    default="",
+    show_envvar=True,
+    help="Context of the kubeconfig.  [default: kind-slipway, or the only one]",
+)
+"""Passes `context: str`."""
+
+profile_option = click.option(
+    "--profile",
+    envvar="PROFILE",
+    default="laptop",
+    show_default=True,
+    show_envvar=True,
+    help="laptop, team or production.",
+)
+"""Passes `profile: str`."""
+
+values_option = click.option(
+    "--values",
+    envvar="VALUES",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    show_envvar=True,
+    help="Folder of your own values, laid over the profile's: profile.yaml, RELEASE.yaml.",
+)
+"""Passes `values: Path | None`."""
+
+gateway_option = click.option(
+    "--gateway",
+    envvar="GATEWAY",
+    default="",
+    show_envvar=True,
+    help="http://HOST:PORT of the gateway.  [default: found out]",
+)
+"""Passes `gateway: str`."""
+
+mirror_option = click.option(
+    "--mirror",
+    envvar="MIRROR",
+    default="",
+    show_envvar=True,
+    help="Registry that holds images under their full names, like HOST:PORT/ghcr.io/acme/app.",
+)
+"""Passes `mirror: str`."""
+
+
+def narrator() -> Callable[[str], None]:
+    """Says a line with the seconds since the start, on standard error."""
+    started = time.monotonic()
+
+    def say(text: str) -> None:
+        click.echo(f"{time.monotonic() - started:6.1f} s  {text}", err=True)
+
+    return say
