@@ -98,7 +98,7 @@ def run_training(project: Project, as_of: str, show: Callable[[Event], None]) ->
     home = project.home
     home.pipelines.mkdir(parents=True, exist_ok=True)
     log = home.pipelines / "run.log"
-    with _alone(home.pipelines), _environment(project):
+    with alone(home.pipelines), _environment(project):
         started = time.time()
         watcher = _Watcher(log, show)
         try:
@@ -147,7 +147,7 @@ def _run(project: Project, as_of: str, watcher: _Watcher) -> dict[str, Any]:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
     """One run at a time for each home: two would race for the same stores."""
     with (folder / "lock").open("w") as lock:
         try:

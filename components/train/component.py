@@ -2,10 +2,11 @@
 
 from kfp import dsl
 
-from slipway.images import TRAIN
+from slipway.images import DATA
 
 
-@dsl.component(base_image=TRAIN, install_kfp_package=False)
+# On a cluster this step only watches: what trains is Ray, in pods of the train image.
+@dsl.component(base_image=DATA, install_kfp_package=False)
 def train(
     project: str,
     project_version: str,
@@ -31,5 +32,5 @@ def train(
     from components.train.step import train as work
     from slipway.step import running
 
-    with running("train", project, project_version, facts.path) as step:
+    with running("train", project, project_version, code_version, facts.path) as step:
         work(step, feature_version, code_version, Path(training_set.path), Path(candidate.path))

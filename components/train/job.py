@@ -15,6 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from components.train.exchange import nearby
+
 Array = npt.NDArray[np.float32]
 
 
@@ -30,7 +32,8 @@ class Job:
     categories: tuple[int, ...]
     """For each encoded column its number of categories, 0 for a number."""
     data: str
-    """Folder with `train_x.npy`, `train_y.npy`, `validate_x.npy`, `validate_y.npy`."""
+    """Path or URI of a folder with `train_x.npy`, `train_y.npy`, `validate_x.npy`,
+    `validate_y.npy`."""
     seed: int
     threads: int
     gpu: bool
@@ -41,7 +44,8 @@ class Job:
         All shares are equal, up to `world` - 1 last rows being in none: a worker with one batch
         more than the others would wait for them forever.
         """
-        x, y = (np.load(Path(self.data) / f"{window}_{kind}.npy", mmap_mode="r") for kind in "xy")
+        folder = nearby(self.data)
+        x, y = (np.load(folder / f"{window}_{kind}.npy", mmap_mode="r") for kind in "xy")
         end = len(x) - len(x) % world
         return np.array(x[rank:end:world]), np.array(y[rank:end:world])
 

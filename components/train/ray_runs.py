@@ -15,13 +15,11 @@ from components.train.job import Job, TuneReporter
 from components.train.worker import train_job, train_jobs
 from slipway.contract.model import Range, Search, Training
 from slipway.errors import UserError
+from slipway.storage import Location
 
 # Read by Ray when it is imported or started.
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    # A Ray of one process tree on this machine; without it, ray.init writes a token into HOME,
-    # which a hardened pod has not.
-    "RAY_AUTH_MODE": "disabled",
     # Each of these is a process or a poll that a run of seconds only waits for.
     "RAY_prestart_worker_first_driver": "0",
     "RAY_enable_metrics_collection": "0",
@@ -36,8 +34,23 @@ ENVIRONMENT = {
 }
 
 
+# For a Ray of our own, one process tree on this machine: without it, ray.init writes a token into
+# HOME, which a hardened pod has not.
+ALONE = {"RAY_AUTH_MODE": "disabled"}
+
 SHORT = Path("/tmp")  # noqa: S108
 PREFIX = "slipway-ray-"
+
+
+def prepare_environment() -> None:
+    """Call it before Ray is imported."""
+    os.environ.update(ENVIRONMENT)
+    if ray_address() == "local":
+        os.environ.update(ALONE)
+
+
+def ray_address() -> str:
+    return os.environ.get("RAY_ADDRESS", "local")
 
 
 @contextmanager
@@ -45,7 +58,7 @@ def ray_session(training: Training) -> Iterator[None]:
     """A Ray of our own for the time of the block, or the cluster that `RAY_ADDRESS` names."""
     import ray
 
-    address = os.environ.get("RAY_ADDRESS", "local")
+    address = ray_address()
     if address != "local":
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         try:
@@ -92,7 +105,7 @@ def remove_folders_of_killed_runs() -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def fit(jobs: list[Job], training: Training, name: str, storage: Path, out: Path) -> None:
+def fit(jobs: list[Job], training: Training, name: str, storage: Location, out: Location) -> None:
     """Train jobs with Ray Train; each leaves `model.onnx`, `explainer.npz` and `trained.json` in
     `out/<engine>`.
 
@@ -114,7 +127,7 @@ def fit(jobs: list[Job], training: Training, name: str, storage: Path, out: Path
             trainer = {"torch": TorchTrainer, "xgboost": XGBoostTrainer}[group[0].engine]
         trainer(
             train_jobs,
-            train_loop_config={"jobs": [asdict(job) for job in group], "out": str(out)},
+            train_loop_config={"jobs": [asdict(job) for job in group], "out": out.uri},
             scaling_config=ScalingConfig(
                 num_workers=training.workers,
                 use_gpu=training.use_gpu,
@@ -125,7 +138,7 @@ def fit(jobs: list[Job], training: Training, name: str, storage: Path, out: Path
             ),
             run_config=RunConfig(
                 name="-".join([name, *(job.engine for job in group)]),
-                storage_path=str(storage),
+                **_stored(storage),
                 failure_config=FailureConfig(max_failures=training.max_failures),
                 checkpoint_config=CheckpointConfig(num_to_keep=2),
                 worker_runtime_env={
@@ -138,7 +151,16 @@ def fit(jobs: list[Job], training: Training, name: str, storage: Path, out: Path
         ).fit()
 
 
-def search(job: Job, training: Training, wanted: Search, name: str, storage: Path) -> list[dict]:
+def _stored(place: Location) -> dict[str, Any]:
+    """Ray's way to say a place."""
+    if place.local:
+        return {"storage_path": place.path}
+    return {"storage_path": place.path, "storage_filesystem": place.filesystem}
+
+
+def search(
+    job: Job, training: Training, wanted: Search, name: str, storage: Location
+) -> list[dict[str, Any]]:
     """Try settings of one engine with Ray Tune; trials, best first.
 
     Each: `settings` (the searched ones), `loss` on the validation window, `seconds`, `stopped`
@@ -173,9 +195,16 @@ def search(job: Job, training: Training, wanted: Search, name: str, storage: Pat
         _trial(asdict(job)),
         {"cpu": training.cpus_per_worker, **({"gpu": 1} if training.use_gpu else {})},
     )
-    path = str(storage / run)
-    if tune.Tuner.can_restore(path):
-        tuner = tune.Tuner.restore(path, trainable, resume_unfinished=True, restart_errored=True)
+    path = (storage / run).path
+    filesystem = None if storage.local else storage.filesystem
+    if tune.Tuner.can_restore(path, storage_filesystem=filesystem):
+        tuner = tune.Tuner.restore(
+            path,
+            trainable,
+            resume_unfinished=True,
+            restart_errored=True,
+            storage_filesystem=filesystem,
+        )
     else:
         tuner = tune.Tuner(
             trainable,
@@ -189,7 +218,7 @@ def search(job: Job, training: Training, wanted: Search, name: str, storage: Pat
                 search_alg=algorithm,
                 scheduler=scheduler,
             ),
-            run_config=tune.RunConfig(name=run, storage_path=str(storage), verbose=0),
+            run_config=tune.RunConfig(name=run, **_stored(storage), verbose=0),
         )
     results = tuner.fit()
     trials = [

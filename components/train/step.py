@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,14 +18,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from components.train import ray_runs
+from components.train.exchange import fetch, publish
 from components.train.job import Array, Job, Trained
 from components.train.worker import read_trained
 from slipway.contract import Contract
 from slipway.encoder import Encoder
-from slipway.files import new_folder, read_json, write_json, write_text
+from slipway.errors import UserError
+from slipway.files import new_folder, write_json, write_text
 from slipway.package import EXPLAINER, Model, make_signature
 from slipway.scores import scores
 from slipway.step import Step
+from slipway.storage import Location, locate
 
 IMPORTANCE_ROWS = 4000
 
@@ -35,20 +40,36 @@ def train(
     `signature.json`, `training.json`.
 
     What is cut off, a worker or the whole step, resumes from its last checkpoint when the same
-    features are trained by the same code again.
+    features are trained by the same code again. `SLIPWAY_RAY=kuberay` trains on a Ray cluster that
+    lives for this run, otherwise Ray starts here, or `RAY_ADDRESS` names one.
     """
+    name = f"{feature_version}-{code_version}"
+    if os.environ.get("SLIPWAY_RAY") == "kuberay":
+        from components.train import kuberay
+
+        kuberay.train(step, name, training_set, candidate)
+    else:
+        train_with_ray(step, name, training_set, candidate)
+
+
+def train_with_ray(
+    step: Step, name: str, training_set: Path, candidate: Path, shared: Location | None = None
+) -> None:
+    """Train with the Ray of this machine, or with a cluster whose machines meet in `shared`."""
     ray_runs.remove_folders_of_killed_runs()
     contract = step.project.contract
-    name = f"{feature_version}-{code_version}"
+    _require_libraries(contract)
     work = step.project.home.ray / name
     out = work / "out"
+    place = shared or locate(str(work))
+    fetch(place / "out", out)
     missing = [engine for engine in _engines(contract) if read_trained(out, engine) is None]
     seconds = 0.0
     with ThreadPoolExecutor(1) as pool:
         # Ray's processes take seconds to come up, and mostly wait for each other.
-        preparing = pool.submit(_prepare, contract, training_set, work / "data")
+        preparing = pool.submit(_prepare, contract, training_set, work / "data", place / "data")
         if missing:
-            os.environ.update(ray_runs.ENVIRONMENT)
+            ray_runs.prepare_environment()
             with step.importing():
                 import ray.train  # noqa: F401
                 from ray.train.v2.api import data_parallel_trainer  # noqa: F401
@@ -56,11 +77,12 @@ def train(
             started = time.perf_counter()
             with ray_runs.ray_session(contract.training):
                 jobs = [job for job in preparing.result().jobs if job.engine in missing]
-                jobs = _searched(step, contract, jobs, name, work)
+                jobs = _searched(step, contract, jobs, name, place)
                 step.say(f"training {' and '.join(missing)}")
-                ray_runs.fit(jobs, contract.training, name, work / "ray", out)
+                ray_runs.fit(jobs, contract.training, name, place / "ray", place / "out")
             seconds = time.perf_counter() - started
         windows, encoder, jobs = preparing.result()
+    fetch(place / "out", out)
 
     results = {job.engine: _trained(out, job.engine) for job in jobs}
     chosen = min(results, key=lambda engine: results[engine].loss)
@@ -87,7 +109,7 @@ def train(
                 }
                 for engine, result in results.items()
             ],
-            search=_search_facts(contract, jobs, work),
+            search=_search_facts(contract, jobs, place),
             importance=_importance(contract, Model.load(folder), windows["validate"]),
             resumed_from=max((r.resumed_from or 0 for r in results.values()), default=0) or None,
         )
@@ -104,11 +126,22 @@ class _Prepared(NamedTuple):
     jobs: list[Job]
 
 
-def _prepare(contract: Contract, training_set: Path, data: Path) -> _Prepared:
+def _require_libraries(contract: Contract) -> None:
+    absent = [engine for engine in _engines(contract) if find_spec(engine) is None]
+    if absent:
+        raise UserError(
+            f"training.engine: {contract.training.engine} needs {' and '.join(absent)}, which is "
+            "not installed here.",
+            "Name the other engine in the contract, or build the train image with it.",
+        )
+
+
+def _prepare(contract: Contract, training_set: Path, data: Path, place: Location) -> _Prepared:
     windows = _windows(contract, training_set)
     encoder = Encoder.fit(contract, windows["train"])
     _write_matrices(data, encoder, windows, contract.target.label)
-    return _Prepared(windows, encoder, _jobs(contract, encoder, data))
+    publish(data, place)
+    return _Prepared(windows, encoder, _jobs(contract, encoder, place.uri))
 
 
 def _windows(contract: Contract, training_set: Path) -> dict[str, pa.Table]:
@@ -137,7 +170,7 @@ def _engines(contract: Contract) -> tuple[str, ...]:
     return ("torch", "xgboost") if engine == "auto" else (engine,)
 
 
-def _jobs(contract: Contract, encoder: Encoder, data: Path) -> list[Job]:
+def _jobs(contract: Contract, encoder: Encoder, data: str) -> list[Job]:
     training = contract.training
     return [
         Job(
@@ -146,7 +179,7 @@ def _jobs(contract: Contract, encoder: Encoder, data: Path) -> list[Job]:
             task=contract.target.task,
             classes=len(contract.target.classes or ()),
             categories=tuple(len(column.categories) for column in encoder.columns),
-            data=str(data),
+            data=data,
             seed=training.seed,
             threads=training.cpus_per_worker,
             gpu=training.use_gpu,
@@ -155,7 +188,9 @@ def _jobs(contract: Contract, encoder: Encoder, data: Path) -> list[Job]:
     ]
 
 
-def _searched(step: Step, contract: Contract, jobs: list[Job], name: str, work: Path) -> list[Job]:
+def _searched(
+    step: Step, contract: Contract, jobs: list[Job], name: str, place: Location
+) -> list[Job]:
     """Jobs with the best settings that a search found; its trials are kept for the report."""
     wanted = contract.training.search
     if wanted is None:
@@ -163,30 +198,29 @@ def _searched(step: Step, contract: Contract, jobs: list[Job], name: str, work: 
     found = []
     for job in jobs:
         if any(key.startswith(f"{job.engine}.") for key in wanted.space):
-            kept = _trials_of(job, work)
+            kept = _trials_of(job, place)
             if not kept.exists():
                 step.say(f"searching {job.engine} settings ({wanted.method})")
-                write_json(
-                    kept, ray_runs.search(job, contract.training, wanted, name, work / "ray")
-                )
-            settings = read_json(kept)[0]["settings"]
+                found_trials = ray_runs.search(job, contract.training, wanted, name, place / "ray")
+                kept.write_text(json.dumps(found_trials, allow_nan=False))
+            settings = json.loads(kept.read_bytes())[0]["settings"]
             best = {key.split(".", 1)[1]: value for key, value in settings.items()}
             job = Job(**asdict(job) | {"settings": job.settings | best})
         found.append(job)
     return found
 
 
-def _trials_of(job: Job, work: Path) -> Path:
-    return work / f"trials-{job.engine}.json"
+def _trials_of(job: Job, place: Location) -> Location:
+    return place / f"trials-{job.engine}.json"
 
 
-def _search_facts(contract: Contract, jobs: list[Job], work: Path) -> dict[str, Any] | None:
+def _search_facts(contract: Contract, jobs: list[Job], place: Location) -> dict[str, Any] | None:
     if contract.training.search is None:
         return None
-    kept = [path for job in jobs if (path := _trials_of(job, work)).exists()]
+    kept = [file for job in jobs if (file := _trials_of(job, place)).exists()]
     return {
         "method": contract.training.search.method,
-        "trials": [trial for path in kept for trial in read_json(path)],
+        "trials": [trial for file in kept for trial in json.loads(file.read_bytes())],
     }
 
 
@@ -236,8 +270,9 @@ def _importance(contract: Contract, model: Model, rows: pa.Table) -> list[dict[s
 
 def _where(contract: Contract, seconds: float) -> str:
     training = contract.training
-    address = os.environ.get("RAY_ADDRESS", "local")
-    place = "this machine" if address == "local" else "a Ray cluster"
+    place = "this machine" if ray_runs.ray_address() == "local" else "a Ray cluster"
+    if profile := os.environ.get("SLIPWAY_RAY_PROFILE"):
+        place = f"KubeRay, profile {profile}"
     device = "GPU" if training.use_gpu else "CPU"
     workers = f"{training.workers} worker{'s' if training.workers > 1 else ''}"
     return f"Ray on {place}, {workers}, {device}, {seconds:.0f} s"

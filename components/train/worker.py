@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from components.train.exchange import publish
 from components.train.job import Job, Reporter, Trained, TrainReporter
 from slipway.files import read_json, write_json
+from slipway.storage import locate
+
+TRAINED = "trained.json"
 
 
 def train_job(job: Job, reporter: Reporter, out: Path) -> Trained:
@@ -23,16 +28,18 @@ def train_jobs(config: dict[str, Any]) -> None:
     """Train jobs one after another; one that an earlier attempt finished is not trained again."""
     for raw in config["jobs"]:
         job = Job(**raw)
-        out = Path(config["out"]) / job.engine
-        out.mkdir(parents=True, exist_ok=True)
-        if (out / "trained.json").exists():
+        place = locate(config["out"]) / job.engine
+        if (place / TRAINED).exists():
             continue
+        out = place.local or Path(tempfile.mkdtemp(prefix=f"slipway-{job.engine}-"))
+        out.mkdir(parents=True, exist_ok=True)
         reporter = TrainReporter(job.engine)
         trained = train_job(job, reporter, out)
         if reporter.rank == 0:
-            write_json(out / "trained.json", asdict(trained))
+            write_json(out / TRAINED, asdict(trained))
+            publish(out, place, last=TRAINED)
 
 
 def read_trained(out: Path, engine: str) -> Trained | None:
-    path = out / engine / "trained.json"
+    path = out / engine / TRAINED
     return Trained(**read_json(path)) if path.exists() else None
