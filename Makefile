@@ -139,7 +139,7 @@ release-charts: $(ready_dev) ## Keep what the charts of VERSION render, for the 
 
 ##@ Cluster
 
-.PHONY: doctor deploy-kind deploy status down bundle charts test-cluster
+.PHONY: doctor deploy-kind deploy status submit runs down bundle charts test-cluster
 doctor: $(ready) ## Check whether this machine is fit for deploy-kind, and say what mends it
 	@$(slipway) doctor $(ARGS)
 
@@ -153,6 +153,12 @@ deploy: $(ready) ## Install or upgrade the platform on CONTEXT; ARGS=--run also 
 
 status: $(ready) ## What runs on CONTEXT, what is unhealthy, and why
 	@$(slipway) status $(ARGS)
+
+submit: $(ready) ## Upload the training pipeline of this commit to CONTEXT, run it, and follow the run
+	@$(slipway) submit --project $(PROJECT) $(ARGS)
+
+runs: $(ready) ## List the runs of CONTEXT
+	@$(slipway) runs $(ARGS)
 
 down: $(ready) ## Take the platform off CONTEXT, or delete the kind cluster
 	@$(slipway) down $(ARGS)

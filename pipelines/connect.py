@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from pipelines.api import Api
 from slipway.errors import UserError
 from slipway.kube import Kube, in_pod
+
+DEPLOYED = "/api/v1/namespaces/slipway-system/configmaps/slipway-platform"
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,17 @@ class Cluster:
     kube: Kube | None
     namespace: str
     context: str = ""
+
+    def page(self, run: str) -> str:
+        """Address of the run in KFP's UI, as `make deploy` noted it; empty where it did not, or
+        where the note may not be read."""
+        found = None
+        with suppress(UserError):
+            found = self.kube and self.kube.find(DEPLOYED)
+        if not found:
+            return ""
+        scheme, _, place = json.loads(found["data"]["platform.json"])["url"].partition("://")
+        return f"{scheme}://kfp.{place}/#/runs/details/{run}"
 
     def pods(self, run: str) -> list[dict[str, Any]]:
         """The run's pods; none where Kubernetes cannot be asked, or is away for a moment."""

@@ -70,11 +70,18 @@ def show_run(cluster: Cluster, run: str, as_json: bool) -> None:
     from pipelines.runs import steps
 
     found = cluster.api.run(identity_of(cluster, run))
+    page = cluster.page(found["run_id"])
     if as_json:
         kept = [{"step": s.name, "state": s.state, "seconds": s.seconds} for s in steps(found)]
-        told = {"run": found["run_id"], "state": found.get("state", "").lower(), "steps": kept}
+        told = {
+            "run": found["run_id"],
+            "state": found.get("state", "").lower(),
+            "page": page,
+            "steps": kept,
+        }
         click.echo(json.dumps(told, indent=2))
     else:
+        click.echo(f"{found['run_id']}  {page}\n")
         show_steps(found)
 
 

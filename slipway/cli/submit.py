@@ -47,7 +47,8 @@ def submit(cluster: Cluster, project: Path, as_of: str, images: Path, wait: bool
     uploaded = "uploaded" if version.new else "there already"
     click.echo(f"pipeline {pipeline_name(loaded)} version {version.name}: {uploaded}", err=True)
     run, new = start(cluster.api, loaded, version, as_of)
-    click.echo(f"run {run}" + ("" if new else " is on its way already; watching it"), err=True)
+    going = "" if new else "is on its way already; watching it"
+    click.echo(" ".join(filter(None, [f"run {run}", going, cluster.page(run)])), err=True)
     if wait:
         watch(cluster, run)
     else:
