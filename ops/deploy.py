@@ -211,7 +211,7 @@ def _explain(watch: Watch, log: Path) -> None:
     said = [reason(line) for line in re.findall(r"^\s*Error: .+$", text, re.M)]
     try:
         watch.look()
-        stuck = [str(problem) for problem in watch.last if problem.kind != "Pod"]  # of runs
+        stuck = [str(problem) for problem in watch.last]
     except ClusterError as error:
         stuck = [f"the cluster does not answer ({error})"]
     why = "; ".join(dict.fromkeys(said)) or "helmfile failed"

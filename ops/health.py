@@ -227,6 +227,17 @@ class _Known:
                     why, mend = self._cause(job)
                     if why:
                         yield _problem(job, why, mend)
+                    elif line := self._at_work(job):
+                        yield _problem(job, f"is at work: {line}", warning=True)
+
+    def _at_work(self, job: Object) -> str:
+        """The last line of a job's pod that runs."""
+        for pod in self.owned[job["metadata"]["uid"]]:
+            for status in pod["status"].get("containerStatuses", []):
+                if "running" in status.get("state", {}):
+                    meta = pod["metadata"]
+                    return self.logs(meta["namespace"], meta["name"], status["name"], False)
+        return ""
 
     def stray_pods(self) -> Iterator[Problem]:
         """Pods of no workload that is looked at above: steps of a run, Ray pods."""

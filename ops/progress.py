@@ -15,6 +15,8 @@ PAUSE = 3.0
 AGAIN = 30.0
 """Seconds after which an unchanged line is told again."""
 HOPELESS = ("cannot be pulled", "cannot start:")
+OF_JOBS = (*HOPELESS, "ended (")
+"""A job may try again for long; whoever waits for it is told after the first time."""
 PATIENCE = 75.0
 """Seconds that a hopeless state may last: a registry or a secret may come a little later."""
 INSTANCE = "app.kubernetes.io/instance"
@@ -63,7 +65,9 @@ class Watch(threading.Thread):
         objects = self.cluster.get(KINDS)
         ours = [one for one in objects if one["metadata"].get("namespace", "") in self.namespaces]
         nodes = [one for one in objects if one["kind"] == "Node"]
-        found = [p for p in problems([*ours, *nodes], self.cluster.last_line) if not p.warning]
+        seen = problems([*ours, *nodes], self.cluster.last_line)
+        # Lone pods are steps of runs, which nobody waits for here.
+        found = [p for p in seen if p.kind != "Pod" and (not p.warning or p.kind == "Job")]
         now = time.monotonic()
         for problem in found:
             self._tell(f"{problem.kind} {problem.where}", str(problem))
@@ -74,7 +78,7 @@ class Watch(threading.Thread):
         hopeless = {
             (p.where, word): p
             for p in found
-            for word in HOPELESS
+            for word in (OF_JOBS if p.kind == "Job" else HOPELESS)
             if word in p.why and (p.kind, p.namespace, p.name) in at_work
         }
         self._since = {key: self._since.get(key, now) for key in hopeless}

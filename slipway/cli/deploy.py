@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -62,6 +64,7 @@ def deploy(
     from ops.platform import Platform
     from slipway.project import Project
 
+    signal.signal(signal.SIGTERM, _stop)
     say = narrator()
     loaded = Project.load(project) if run else None
     wanted = Platform.load(profile, values)
@@ -94,6 +97,11 @@ def deploy(
     click.echo(f"\n{file}")
     if not run:
         click.echo("next: `slipway submit --wait` trains and releases the model; `slipway status`")
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Whoever ends us (a CI job that is cancelled) means what Ctrl-C means."""
+    raise KeyboardInterrupt
 
 
 def _table(cluster: Cluster, facts: Values, gateway: str, summary: dict[str, Any]) -> str:

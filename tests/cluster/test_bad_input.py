@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -9,7 +10,11 @@ import time
 import psutil
 import pytest
 
+from ops import helm
+from ops.cluster import wait
+from ops.lease import NAME as LEASE
 from ops.lease import exclusive
+from tests.cluster.conftest import COMMAND, ROOT
 
 
 def sentence(done, code=2):
@@ -19,8 +24,6 @@ def sentence(done, code=2):
 
 
 def revisions(cluster):
-    from ops import helm
-
     return {(one["name"], one["revision"]) for one in helm.releases(cluster)}
 
 
@@ -105,21 +108,19 @@ def test_an_image_that_does_not_exist_ends_early_and_the_next_deploy_mends_it(
 def test_an_object_store_out_of_reach_is_named_and_the_next_deploy_mends_it(
     slipway, values, platform
 ):
-    nowhere = {"setup": {"buckets": {"endpoint": "http://nowhere.invalid:9000"}}}
-    folder = values("storage", nowhere)
-    told = sentence(slipway("deploy", "--only", "storage", values=folder), code=1)
-    assert "nowhere.invalid:9000" in told
+    nowhere = {"buckets": {"endpoint": "http://nowhere.invalid:9000"}, "timeoutSeconds": 60}
+    folder = values("storage", {"setup": nowhere})
+    done = slipway("deploy", "--only", "storage", values=folder)
+    assert "nowhere.invalid:9000" in sentence(done, code=1)
+    assert "Job storage/storage-buckets: is at work: waiting for" in done.stderr
     done = slipway("deploy", "--only", "storage")
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.slow
-def test_a_deploy_that_is_killed_can_be_repeated(platform, slipway, cluster, record):
-    """At a moment when Helm holds a release."""
-    from ops import helm
-    from tests.cluster.conftest import COMMAND, ROOT
-
-    process = subprocess.Popen(
+@pytest.fixture
+def at_work(platform, cluster):
+    """A deploy at a moment when Helm holds a release."""
+    with subprocess.Popen(
         [*COMMAND, "deploy", "--only", "mlflow"],
         cwd=ROOT,
         env={
@@ -127,18 +128,34 @@ def test_a_deploy_that_is_killed_can_be_repeated(platform, slipway, cluster, rec
             "CONTEXT": cluster.context,
             "VALUES": os.environ.get("SLIPWAY_TEST_VALUES", ""),
         },
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
         start_new_session=True,
-    )
-    for _ in range(1200):
-        if any(one["status"] in helm.PENDING for one in helm.releases(cluster)):
-            break
-        assert process.poll() is None, "it ended before it could be killed"
-        time.sleep(0.1)
-    for one in [*psutil.Process(process.pid).children(recursive=True), process]:
+    ) as process:
+        for _ in wait(120, pause=0.1):
+            if helm.pending(cluster):
+                break
+            assert process.poll() is None, "it ended before it could be stopped"
+        yield process
+        process.kill()
+
+
+@pytest.mark.slow
+def test_a_deploy_that_is_stopped_leaves_nothing_locked(at_work, cluster):
+    at_work.send_signal(signal.SIGTERM)
+    told, _ = at_work.communicate(timeout=60)
+    assert at_work.returncode == 1
+    assert "stopped; the same command goes on from here" in told
+    assert not helm.pending(cluster)
+    assert not cluster.one("lease", LEASE, "kube-system")
+
+
+@pytest.mark.slow
+def test_a_deploy_that_is_killed_can_be_repeated(at_work, slipway, cluster):
+    for one in [*psutil.Process(at_work.pid).children(recursive=True), at_work]:
         one.kill()
-    process.wait()
+    at_work.wait()
     done = slipway("deploy", "--only", "mlflow")
     assert done.returncode == 0, done.stderr
     assert all(one["status"] == "deployed" for one in helm.releases(cluster))

@@ -9,6 +9,7 @@ import pytest
 
 from ops.deploy import state_folder
 from ops.fit import Room, of_pod
+from ops.kind import is_kind
 from ops.platform import Platform
 from tests.cluster.conftest import COMMAND, ROOT
 
@@ -25,7 +26,8 @@ def summary(cluster, slipway):
     """Everything anew: off with what is there, deploy, train, release, score."""
     gone = slipway("down")
     assert gone.returncode == 0, gone.stdout + gone.stderr
-    done = slipway("deploy", "--run", seconds=1800)
+    anew = ["--kind"] if is_kind(cluster.context) else []
+    done = slipway("deploy", "--run", *anew, seconds=1800)
     print(done.stdout, done.stderr)
     assert done.returncode == 0, done.stderr
     return json.loads((state_folder(cluster.context) / "summary.json").read_text())

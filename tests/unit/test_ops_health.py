@@ -221,3 +221,12 @@ def test_an_unknown_runtime_is_seen_though_the_service_says_ready():
         },
     }
     assert "invalid" in told(service)
+
+
+def test_a_job_that_waits_tells_for_what_without_being_unhealthy():
+    job = {"kind": "Job", "metadata": meta("buckets"), "spec": {}, "status": {"active": 1}}
+    at_work = {"name": "main", "image": "i", "state": {"running": {}}}
+    running = pod(job, containers=[at_work], phase="Running")
+    [found] = problems([job, running], lambda *_: "waiting for http://s3:9000 (no such name yet)")
+    assert found.warning
+    assert found.why == "is at work: waiting for http://s3:9000 (no such name yet)"
