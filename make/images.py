@@ -71,8 +71,7 @@ class Choices:
         if _env("NETWORK") not in ("", "host"):
             raise Stop(f"NETWORK is '{_env('NETWORK')}' and must be host or empty.")
         prefix = _env("IMAGE_REGISTRY") or "ghcr.io/slipway"
-        revision, tag = version()
-        tag = _env("TAG") or tag
+        revision, tag = version(_env("TAG"))
         if not re.fullmatch(r"\w[\w.-]{0,127}", tag, re.ASCII) or tag == "latest":
             raise Stop(f"TAG is '{tag}': give letters, digits, '.', '_' or '-', and not latest.")
         push = {"1": prefix, "0": ""}.get(_env("PUSH"), _env("PUSH")).rstrip("/")
@@ -104,8 +103,11 @@ def engine() -> str:
     )
 
 
-def version() -> tuple[str, str]:
-    """The commit, and the tag for what lies here: 12 digits of it, then a hash if they differ."""
+def version(given: str = "") -> tuple[str, str]:
+    """The commit, and the tag for what lies here: 12 digits of it, then a hash if they differ.
+
+    A tag that is given counts, also where there is no commit.
+    """
 
     def git(*arguments: str) -> str:
         done = subprocess.run(
@@ -115,10 +117,12 @@ def version() -> tuple[str, str]:
 
     try:
         revision = git("rev-parse", "HEAD").strip()
-        if not git("status", "--porcelain").strip():
-            return revision, revision[:12]
+        if given or not git("status", "--porcelain").strip():
+            return revision, given or revision[:12]
         files = git("ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
     except (OSError, subprocess.CalledProcessError):
+        if given:
+            return "unknown", given
         raise Stop("Not a git checkout: name the version yourself, as TAG=NAME.") from None
     skipped = {line for line in (ROOT / ".dockerignore").read_text().split() if "*" not in line}
     digest = hashlib.sha256()

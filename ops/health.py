@@ -214,21 +214,22 @@ class _Known:
 
     def jobs(self) -> Iterator[Problem]:
         for job in self.by_kind["Job"]:
-            for condition in job["status"].get("conditions", []):
-                if condition["type"] == "Failed" and condition["status"] == "True":
-                    why, mend = self._cause(job)
-                    text = why or one_line(condition.get("message", ""))
-                    # A CronJob's next turn may be better; nothing waits for this one.
-                    owned = bool(job["metadata"].get("ownerReferences"))
-                    yield _problem(job, f"failed: {text}", mend, warning=owned)
-                    break
-            else:
-                if job["status"].get("active"):
-                    why, mend = self._cause(job)
-                    if why:
-                        yield _problem(job, why, mend)
-                    elif line := self._at_work(job):
-                        yield _problem(job, f"is at work: {line}", warning=True)
+            true = {
+                condition["type"]: one_line(condition.get("message", ""))
+                for condition in job["status"].get("conditions", [])
+                if condition["status"] == "True"
+            }
+            if {"Complete", "SuccessCriteriaMet", "Suspended"} & true.keys():
+                continue
+            why, mend = self._cause(job)
+            if "Failed" in true:
+                # A CronJob's next turn may be better; nothing waits for this one.
+                owned = bool(job["metadata"].get("ownerReferences"))
+                yield _problem(job, f"failed: {why or true['Failed']}", mend, warning=owned)
+            elif why:  # also between two tries
+                yield _problem(job, why, mend)
+            elif line := self._at_work(job):
+                yield _problem(job, f"is at work: {line}", warning=True)
 
     def _at_work(self, job: Object) -> str:
         """The last line of a job's pod that runs."""

@@ -36,6 +36,7 @@ CANDIDATE, TRAINING_SET, RESULT, FAILURE, PULSE = (
     "pulse",
 )
 """What lies in the place where step and Ray meet."""
+JOBS = "/apis/ray.io/v1/namespaces/{}/rayjobs"
 PAUSE = 2.0
 PULSE_SECONDS = 20.0
 GRACE = 90.0
@@ -50,9 +51,9 @@ def train(step: Step, versions: str, training_set: Path, candidate: Path) -> Non
     name = job_name(project.contract.name, project.version, versions)
     place = locate(_setting("SLIPWAY_RAY_STORAGE")) / name
     done = place / CANDIDATE / RESULT
+    kube, jobs = Kube(), JOBS.format(_setting("SLIPWAY_NAMESPACE"))
     if not done.exists():
         publish(training_set, place / TRAINING_SET)
-        kube = Kube()
         with _job(step, kube, name, place) as (path, profile):
             _watch(step, kube, path, place, profile.start_seconds)
         if not done.exists():
@@ -61,6 +62,7 @@ def train(step: Step, versions: str, training_set: Path, candidate: Path) -> Non
             )
     else:
         step.say("this training is done already; taking its candidate")
+        _remove(kube, f"{jobs}/{name}")  # of an attempt that was killed before it could
     with new_folder(candidate) as folder:
         fetch(place / CANDIDATE, folder)
         step.facts.update(read_json(folder / RESULT))
@@ -103,7 +105,7 @@ def _job(step: Step, kube: Kube, name: str, place: Location) -> Iterator[tuple[s
             secret["name"] for secret in (pod or {}).get("spec", {}).get("imagePullSecrets", [])
         ],
     )
-    jobs = f"/apis/ray.io/v1/namespaces/{namespace}/rayjobs"
+    jobs = JOBS.format(namespace)
     path = f"{jobs}/{name}"
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:

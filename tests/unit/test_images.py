@@ -148,6 +148,14 @@ def test_the_tag_is_the_commit_and_changes_with_what_is_not_committed(tmp_path, 
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_app.py").write_text("not in the image")
     assert images.version() == (revision, third)
+    assert images.version("mine") == (revision, "mine")
+
+
+def test_without_a_commit_the_version_must_be_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "ROOT", tmp_path)
+    assert images.version("mine") == ("unknown", "mine")
+    with pytest.raises(images.Stop, match="TAG=NAME"):
+        images.version()
 
 
 def test_what_pip_and_uv_are_told_reaches_the_build_as_secrets(tmp_path, monkeypatch):

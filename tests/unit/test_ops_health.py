@@ -230,3 +230,14 @@ def test_a_job_that_waits_tells_for_what_without_being_unhealthy():
     [found] = problems([job, running], lambda *_: "waiting for http://s3:9000 (no such name yet)")
     assert found.warning
     assert found.why == "is at work: waiting for http://s3:9000 (no such name yet)"
+
+
+def test_a_job_between_two_tries_tells_how_the_last_one_ended():
+    job = {"kind": "Job", "metadata": meta("buckets"), "spec": {}, "status": {"failed": 1}}
+    ended = {"name": "main", "image": "i", "state": {"terminated": {"exitCode": 1}}}
+    failed = pod(job, containers=[ended], phase="Failed")
+    assert 'ended (exit code 1), its last line: "no S3".' in told(
+        job, failed, logs=lambda *_: "no S3"
+    )
+    done = {"type": "Complete", "status": "True"}
+    assert not problems([job | {"status": {"conditions": [done]}}, failed])
