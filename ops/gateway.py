@@ -12,6 +12,7 @@ from ops.platform import Values
 from slipway.errors import UserError
 
 SECONDS = 3
+GATEWAYS = "gateways.gateway.networking.k8s.io"
 
 
 def address(cluster: Cluster, facts: Values, given: str = "") -> str:
@@ -50,7 +51,11 @@ def _places(cluster: Cluster, facts: Values) -> Iterator[str]:
     port = parts.port or (443 if parts.scheme == "https" else 80)
     yield f"{parts.scheme}://{parts.hostname}:{port}"
     gateway = facts["gateway"]
-    found = cluster.one("gateways.gateway.networking.k8s.io", gateway["name"], gateway["namespace"])
+    found = (
+        cluster.one(GATEWAYS, gateway["name"], gateway["namespace"])
+        if cluster.knows(GATEWAYS)
+        else None
+    )
     for one in (found or {}).get("status", {}).get("addresses", []):
         yield f"{parts.scheme}://{one['value']}:{port}"
     for service in cluster.get("services", namespace=gateway["namespace"]):

@@ -17,6 +17,9 @@ TITLES = {
 }
 
 
+ROUTES = "httproutes.gateway.networking.k8s.io"
+
+
 @dataclass(frozen=True)
 class Place:
     """One line of the table that a deploy ends with."""
@@ -31,9 +34,10 @@ def places(cluster: Cluster, facts: Values, gateway: str) -> list[Place]:
     parts = urlsplit(facts["url"])
     port = f":{parts.port}" if parts.port else ""
     direct = urlsplit(gateway).netloc
+    routes = cluster.get(ROUTES) if cluster.knows(ROUTES) else []
     hosts = sorted(
         (host, route["metadata"]["namespace"])
-        for route in cluster.get("httproutes.gateway.networking.k8s.io")
+        for route in routes
         for host in route["spec"].get("hostnames", [])
         if host.endswith(facts["domain"])
     )
