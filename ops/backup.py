@@ -33,6 +33,7 @@ CHUNK = 1 << 20
 Say = Callable[[str], None]
 Files = dict[str, dict[str, Any]]
 """Path in the backup -> sha256 and bytes."""
+# Streams say `compression=None` everywhere: pyarrow would unpack and pack what ends in .gz.
 
 
 def backup(cluster: Cluster, platform: Values, to: str, say: Say) -> dict[str, Any]:
@@ -97,7 +98,7 @@ def _copy_objects(there: Stores, place: Location, say: Say) -> Files:
     say(f"objects: {len(found):,}, {sum(size for _, size in found) / 2**20:,.1f} MiB")
 
     def copy(path: str) -> tuple[str, dict[str, Any]]:
-        with there.objects.open_input_stream(path) as source:
+        with there.objects.open_input_stream(path, compression=None) as source:
             return f"objects/{path}", _put(source, place / "objects" / path)
 
     with ThreadPoolExecutor(4) as pool:
@@ -133,7 +134,7 @@ def _put(source: Any, to: Location) -> dict[str, Any]:
     digest, size = hashlib.sha256(), 0
     with ExitStack() as stack:
         stack.callback(source.close)
-        file = stack.enter_context(to.filesystem.open_output_stream(to.path))
+        file = stack.enter_context(to.filesystem.open_output_stream(to.path, compression=None))
         while part := source.read(CHUNK):
             digest.update(part)
             size += len(part)

@@ -1,9 +1,10 @@
-"""Put a backup into an empty platform: databases, objects, then the models that served."""
+"""Put a backup into an empty platform: databases, objects, online store, models that served."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,11 +19,13 @@ from ops.dump import count, load
 from ops.platform import CHARTS
 from ops.stores import DATABASES, Stores, stores
 from slipway.errors import UserError
-from slipway.storage import Location, locate
+from slipway.storage import Location, explained, locate
 
 USERS = ("kubeflow", "mlflow")
 """Namespaces whose programs hold the databases open."""
 SECONDS = 300
+CRON_JOB = "feast-materialize"
+MATERIALIZE_SECONDS = 900
 RUNS = "select count(*) from mlpipeline.run_details"
 VERSIONS = "select count(*) from mlflow.model_versions"
 Say = Callable[[str], None]
@@ -57,6 +60,7 @@ def restore(cluster: Cluster, source: str, say: Say, replace: bool = False) -> d
     wanted = json.loads(checked(place / "registry.json", files["registry.json"]))
     if found != wanted:
         raise RuntimeError(f"aliases are {found} after the restore, and were {wanted}")
+    _materialize(cluster, say)
     for path in sorted(files):
         if path.startswith("models/"):
             _install(cluster, Path(path).stem, checked(place / path, files[path]), say)
@@ -80,7 +84,11 @@ def read_manifest(place: Location) -> dict[str, Any]:
 
 def checked(file: Location, fact: dict[str, Any]) -> bytes:
     """The bytes of a file of the backup; raises `UserError` where they are others than written."""
-    content = file.read_bytes()
+    with (
+        explained(file.uri),
+        file.filesystem.open_input_stream(file.path, compression=None) as stream,
+    ):
+        content = bytes(stream.read())
     if hashlib.sha256(content).hexdigest() != fact["sha256"]:
         raise UserError(
             f"{file.uri} is damaged: its checksum is not the manifest's.", "Take another backup."
@@ -98,8 +106,8 @@ def _put_objects(
         digest = hashlib.sha256()
         target = path.removeprefix("objects/")
         with (
-            source.filesystem.open_input_stream(source.path) as stream,
-            there.objects.open_output_stream(target) as file,
+            source.filesystem.open_input_stream(source.path, compression=None) as stream,
+            there.objects.open_output_stream(target, compression=None) as file,
         ):
             while part := stream.read(CHUNK):
                 digest.update(part)
@@ -160,6 +168,26 @@ def _until(cluster: Cluster, wanted: dict[tuple[str, str], int]) -> None:
         if not late:
             return
     raise ClusterError(f"not as wanted after {SECONDS} s: {', '.join(late)}")
+
+
+def _materialize(cluster: Cluster, say: Say) -> None:
+    """Fill the online store, which no backup holds: models do not serve without it."""
+    if not cluster.one("cronjob", CRON_JOB, "kubeflow"):
+        say("there is no CronJob that fills the online store: `slipway data materialize` does")
+        return
+    name = f"{CRON_JOB}-{secrets.token_hex(3)}"
+    say("filling the online store")
+    cluster.kubectl("create", "job", name, f"--from=cronjob/{CRON_JOB}", "--namespace", "kubeflow")
+    for _ in wait(MATERIALIZE_SECONDS, pause=2):
+        job = cluster.one("job", name, "kubeflow") or {"status": {}}
+        ended = [c["type"] for c in job["status"].get("conditions", []) if c["status"] == "True"]
+        if "Complete" in ended:
+            return
+        if "Failed" in ended:
+            break
+    raise ClusterError(
+        f"the online store was not filled: `kubectl -n kubeflow logs job/{name}` says why."
+    )
 
 
 def _install(cluster: Cluster, name: str, values: bytes, say: Say) -> None:

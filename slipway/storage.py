@@ -65,7 +65,10 @@ class Location:
         return self.filesystem.open_input_file(self.path)
 
     def read_bytes(self) -> bytes:
-        with explained(self.uri), self.filesystem.open_input_stream(self.path) as file:
+        with (
+            explained(self.uri),
+            self.filesystem.open_input_stream(self.path, compression=None) as file,
+        ):
             return bytes(file.read())
 
     def write_text(self, text: str) -> None:
@@ -74,7 +77,7 @@ class Location:
             if self.local:
                 write_text(self.local, text)
             else:
-                with self.filesystem.open_output_stream(self.path) as file:
+                with self.filesystem.open_output_stream(self.path, compression=None) as file:
                     file.write(text.encode())
 
     def modified(self) -> datetime:

@@ -165,7 +165,7 @@ def _training_set(root: Any, pipeline: str) -> bytes:
     if not ours:
         raise click.ClickException(f"{root.uri}/{pipeline} holds no training set")
     newest = max(ours, key=lambda one: one.mtime_ns or 0)
-    with root.filesystem.open_input_stream(newest.path) as file:
+    with root.filesystem.open_input_stream(newest.path, compression=None) as file:
         return bytes(file.read())
 
 

@@ -26,4 +26,4 @@ def restore(context: str, source: str, replace: bool) -> None:
         put_back(cluster, source, narrator(), replace)
     except (ClusterError, HelmError, OSError, RuntimeError) as error:
         raise click.ClickException(f"{error} Run the same command again.") from None
-    click.echo("next: `slipway data materialize` fills the online store; then `slipway status`")
+    click.echo("next: `slipway status`")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import time
 from pathlib import Path
 
@@ -68,6 +69,12 @@ def test_a_file_is_written_whole_and_found_among_its_like(tmp_path):
         str(tmp_path / "new" / "folder" / name) for name in ("a.json", "b.json")
     ]
     assert [file.read_bytes().decode() for file in folder.files(".json")] == ["ä", "2"]
+
+
+def test_bytes_are_read_as_they_are_whatever_the_name_says(tmp_path):
+    for content in (b"not packed", gzip.compress(b"packed")):
+        (tmp_path / "a.gz").write_bytes(content)
+        assert locate(str(tmp_path / "a.gz")).read_bytes() == content
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):

@@ -1,0 +1,25 @@
+"""Files of a backup are what was written, byte by byte, whatever their names end in."""
+
+import io
+
+import pytest
+
+from ops.backup import _put
+from ops.restore import checked
+from slipway.errors import UserError
+from slipway.storage import locate
+
+
+@pytest.mark.parametrize("name", ["a.sql.gz", "model.onnx", "deep/er/b.bz2"])
+def test_what_is_put_comes_back_as_it_was(tmp_path, name):
+    fact = _put(io.BytesIO(b"not packed at all"), locate(str(tmp_path)) / name)
+    assert (tmp_path / name).read_bytes() == b"not packed at all"
+    assert checked(locate(str(tmp_path)) / name, fact) == b"not packed at all"
+
+
+def test_a_changed_file_is_refused(tmp_path):
+    place = locate(str(tmp_path)) / "a.sql.gz"
+    fact = _put(io.BytesIO(b"right"), place)
+    (tmp_path / "a.sql.gz").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"a\.sql\.gz is damaged"):
+        checked(place, fact)
