@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,18 +61,16 @@ class Platform:
             )
         if folder and not folder.is_dir():
             raise UserError(f"{folder} is no folder.", "Name your folder of values with VALUES=.")
-        listed = _read(CHARTS / "releases.yaml")
+        components = _read(CHARTS / "releases.yaml")["components"]
         facts = _read(CHARTS / "profiles" / profile / "profile.yaml")
         if folder and (mine := folder / "profile.yaml").exists():
             facts = merged(facts, _read(mine))
-        releases = [
-            Release(**{**one, "needs": tuple(one.get("needs", ()))}) for one in listed["releases"]
-        ]
-        _check_components(facts, set(listed["components"]), profile, folder)
+        releases = _listed()
+        _check_components(facts, set(components), profile, folder)
         if folder:
             _check_files(folder, {release.name for release in releases})
         managed = [one for one in releases if facts["components"][one.component]["managed"]]
-        platform = cls(profile, folder, facts, tuple(_ordered(managed)), dict(listed["components"]))
+        platform = cls(profile, folder, facts, tuple(_ordered(managed)), components)
         platform._check_given()
         return platform
 
@@ -80,17 +78,24 @@ class Platform:
     def unmanaged(self) -> list[str]:
         return [name for name, switch in self.facts["components"].items() if not switch["managed"]]
 
+    def releases_with(self, names: Iterable[str]) -> list[Release]:
+        """Also those of these names that are not managed here (any more), in order."""
+        wanted = {release.name for release in self.releases} | set(names)
+        return list(_ordered([release for release in _listed() if release.name in wanted]))
+
     def value_files(self, release: str, images: Path | None = None) -> list[Path]:
         """Values files of a release that exist, later ones win; `images`: the generated ones."""
         folders = [CHARTS / "profiles" / "common", CHARTS / "profiles" / self.profile]
         folders += [folder for folder in (images, self.folder) if folder]
         return [file for one in folders if (file := one / f"{release}.yaml").exists()]
 
-    def values(self, release: str) -> Values:
-        """What these files say together; the chart's own defaults are not in it."""
+    def given(self, release: str) -> Values:
+        """What the profile and the user's folder say together. Neither the chart's own defaults are
+        in it nor what is common to all profiles: both name services of ours."""
         found: Values = {}
         for file in self.value_files(release):
-            found = merged(found, _read(file))
+            if file.parent != CHARTS / "profiles" / "common":
+                found = merged(found, _read(file))
         return found
 
     def _check_given(self) -> None:
@@ -100,8 +105,9 @@ class Platform:
             for release, paths in self.components[component].get("values", {}).items():
                 if release not in kept:
                     continue
-                values = self.values(release)
-                if missing := [path for path in paths if _at(values, path) in (None, "")]:
+                values = self.given(release)
+                # An empty one was said: an endpoint of "" is the region's own S3.
+                if missing := [path for path in paths if _at(values, path) is None]:
                     raise UserError(
                         f"{component} is not managed here, and {release} is not told what to use "
                         f"instead: {', '.join(missing)}.",
@@ -148,6 +154,12 @@ def image_values(release: Release, images: dict[str, Values]) -> Values:
             inner = {key: inner}
         found = merged(found, inner)
     return found
+
+
+def _listed() -> list[Release]:
+    """Every release that there is."""
+    found = _read(CHARTS / "releases.yaml")["releases"]
+    return [Release(**{**one, "needs": tuple(one.get("needs", ()))}) for one in found]
 
 
 def _ordered(releases: list[Release]) -> Iterator[Release]:

@@ -49,6 +49,10 @@ class Network:
         for item in self.objects:
             if item["kind"] == "Service":
                 found[item["metadata"]["name"], item["metadata"]["namespace"]] = item
+        for pod in self.pods:
+            if pod.owner["kind"] == "InferenceService":
+                service = _of_kserve(pod)
+                found[service["metadata"]["name"], self._at(pod)] = service
         return found
 
     @cached_property
@@ -170,21 +174,9 @@ class Network:
                         continue
                     namespace = backend.get("namespace", here)
                     for source in sources:
-                        yield from self._to_backend(
+                        yield from self._to_service(
                             source, backend["name"], namespace, backend["port"], name_of(item)
                         )
-
-    def _to_backend(
-        self, source: End, name: str, namespace: str, port: int, why: str
-    ) -> Iterator[Connection | str]:
-        made = re.fullmatch(r"(.+)-(predictor|transformer)", name)
-        if not made or (name, namespace) in self.services:
-            yield from self._to_service(source, name, namespace, port, why)
-            return
-        for pod in self.pods:
-            owner = pod.owner["metadata"]
-            if pod.owner["kind"] == "InferenceService" and owner["name"] == made[1]:
-                yield Connection(source, End(namespace, pod.labels), 8080, why)
 
     def _of_monitors(self) -> Iterator[Connection | str]:
         for prometheus in self.objects:
@@ -204,7 +196,7 @@ class Network:
         for service in self.services.values():
             meta = service["metadata"]
             inside = spaces is None or meta["namespace"] in spaces
-            if inside and _selects(item["spec"]["selector"], meta.get("labels", {})):
+            if inside and selects(item["spec"]["selector"], meta.get("labels", {})):
                 for endpoint in item["spec"]["endpoints"]:
                     port = endpoint.get("port")
                     if any(one.get("name") == port for one in service["spec"]["ports"]):
@@ -215,7 +207,7 @@ class Network:
         spaces = _spaces(item)
         for pod in self.pods:
             inside = spaces is None or self._at(pod) in spaces
-            if inside and _selects(item["spec"]["selector"], pod.labels):
+            if inside and selects(item["spec"]["selector"], pod.labels):
                 for endpoint in item["spec"]["podMetricsEndpoints"]:
                     target = endpoint.get("portNumber") or endpoint.get("port")
                     number = _number(pod, target)
@@ -244,13 +236,35 @@ class Network:
             for policy in self.policies
             if policy["metadata"]["namespace"] == here.namespace
             and way in policy["spec"].get("policyTypes", ("Ingress",))
-            and _selects(policy["spec"].get("podSelector") or {}, here.labels)
+            and selects(policy["spec"].get("podSelector") or {}, here.labels)
         ]
         return not governing or any(
             _port_open(rule.get("ports"), port) and _peer(rule.get(side), here, there)
             for spec in governing
             for rule in spec.get(key) or ()
         )
+
+
+def _of_kserve(pod: Pod) -> Object:
+    """The Service that KServe makes for a component: with the labels of its pods, port 80 for the
+    first port of the container, and every other port under its own number."""
+    component = pod.labels["component"]
+    meta = pod.owner["metadata"]
+    first, *others = pod.spec["containers"][0]["ports"]
+    return {
+        "metadata": {
+            "name": f"{meta['name']}-{component}",
+            "namespace": meta["namespace"],
+            "labels": pod.labels,
+        },
+        "spec": {
+            "selector": {"app": pod.labels["app"]},
+            "ports": [
+                {"name": one["name"], "port": number, "targetPort": one["containerPort"]}
+                for one, number in [(first, 80), *((one, one["containerPort"]) for one in others)]
+            ],
+        },
+    }
 
 
 def _number(pod: Pod, port: Any) -> int:
@@ -273,7 +287,7 @@ def _spaces(item: Object) -> set[str] | None:
     return set(selector.get("matchNames") or [item["metadata"]["namespace"]])
 
 
-def _selects(selector: Object, labels: Mapping[str, str]) -> bool:
+def selects(selector: Object, labels: Mapping[str, str]) -> bool:
     if not (selector.get("matchLabels") or {}).items() <= labels.items():
         return False
     for term in selector.get("matchExpressions") or ():
@@ -311,7 +325,7 @@ def _peer(peers: Sequence[Object] | None, here: End, there: End) -> bool:
         if space is None:
             inside = there.namespace == here.namespace
         else:
-            inside = _selects(space, {"kubernetes.io/metadata.name": there.namespace})
-        if inside and _selects(peer.get("podSelector") or {}, there.labels):
+            inside = selects(space, {"kubernetes.io/metadata.name": there.namespace})
+        if inside and selects(peer.get("podSelector") or {}, there.labels):
             return True
     return False

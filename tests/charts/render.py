@@ -14,10 +14,11 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import yaml
@@ -172,6 +173,15 @@ def load(path: Path) -> Any:
     return yaml.load(path.read_text(), yaml.CSafeLoader)
 
 
+def command(name: str, main: Callable[..., int]) -> NoReturn:
+    """Run the writer of a file as a program; what skips a test, such as no helm, ends it."""
+    try:
+        sys.exit(main(*sys.argv[1:]))
+    except pytest.skip.Exception as lacking:
+        print(f"{name}: {lacking}", file=sys.stderr)
+        sys.exit(2)
+
+
 @functools.cache
 def helm() -> str:
     """Helm, from the variable HELM or the PATH; without it the test is skipped, and says so."""
@@ -203,6 +213,8 @@ def _helm(
     command += [word for version in api_versions for word in ("--api-versions", version)]
     command += [word for file in files for word in ("--values", file)]
     if post_renderer:
+        if not shutil.which("kubectl"):
+            pytest.skip("no kubectl: the post-renderer of KServe's chart uses its kustomize")
         command += ["--post-renderer", str(CHARTS / "post-renderers" / post_renderer)]
     with _dependencies(folder):
         return subprocess.run(

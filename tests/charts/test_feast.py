@@ -59,7 +59,7 @@ def test_what_the_pods_run_is_a_command_that_there_is(place):
 
 
 def test_the_pods_know_what_pipeline_steps_know_and_a_value_of_their_own_wins():
-    more = {"SLIPWAY_FEAST_REGISTRY_TYPE": "file"}
+    more = {"SLIPWAY_FEAST_REGISTRY_TYPE": "file", "SLIPWAY_FEATURE_STORE": "/mine"}
     for pod in pods(rendered(environment={"configMap": "c", "secret": "s", "more": more})):
         [container] = pod["containers"]
         assert container["envFrom"] == [
@@ -67,8 +67,9 @@ def test_the_pods_know_what_pipeline_steps_know_and_a_value_of_their_own_wins():
             {"secretRef": {"name": "s"}},
         ]
         variables = {item["name"]: item["value"] for item in container["env"]}
+        assert len(variables) == len(container["env"])
         assert variables["SLIPWAY_FEAST_REGISTRY_TYPE"] == "file"
-        assert variables["SLIPWAY_FEATURE_STORE"] == "/app/feature_repo/stores/cluster"
+        assert variables["SLIPWAY_FEATURE_STORE"] == "/mine"
         # Nothing can be written but /tmp.
         assert variables["HOME"] == "/tmp"
         assert variables["SLIPWAY_HOME"].startswith("/tmp/")

@@ -281,7 +281,7 @@ S3 = ("storage", {"app.kubernetes.io/component": "seaweedfs"})
 GATEWAY = ("gateway", {"app.kubernetes.io/name": "traefik"})
 PROMETHEUS = ("monitoring", {"app.kubernetes.io/name": "prometheus"})
 GRAFANA = ("monitoring", {"app.kubernetes.io/name": "grafana"})
-BACKUP = ("slipway-system", {"app.kubernetes.io/component": "backup"})
+SECRETS = ("slipway-system", {"app.kubernetes.io/component": "secrets"})
 DNS = ("kube-system", {"k8s-app": "kube-dns"})
 HEAD = ("kubeflow", {"ray.io/node-type": "head"})
 SETUP = ("storage", {"app.kubernetes.io/component": "setup"})
@@ -299,12 +299,11 @@ NODE = "192.0.2.7"
         (STEP, HEAD, 10001),
         (SETUP, DATABASE, 3306),
         (SETUP, S3, 9000),
-        (BACKUP, DATABASE, 3306),
-        (BACKUP, S3, 9000),
+        (SECRETS, NODE, 6443),
         (("kuberay", {}), HEAD, 8265),
         (NODE, GATEWAY, 8000),
         (NODE, ("kserve", {}), 9443),
-        (GATEWAY, ("kubeflow", {}), 8888),
+        (GATEWAY, ("kubeflow", {}), 3000),
         (GATEWAY, ("mlflow", {}), 5000),
         (GATEWAY, GRAFANA, 3000),
         (GRAFANA, PROMETHEUS, 9090),
@@ -321,6 +320,10 @@ def test_what_works_together_may_talk(policies, source, target, port):
     [
         (GATEWAY, DATABASE, 3306),
         (GATEWAY, S3, 9000),
+        (GATEWAY, ("kubeflow", {}), 8888),
+        (SECRETS, DATABASE, 3306),
+        (SECRETS, ("mlflow", {}), 5000),
+        (PROMETHEUS, ("mlflow", {}), 5000),
         (("kserve", {}), DATABASE, 3306),
         (("default", {}), DATABASE, 3306),
         (("default", {}), ("mlflow", {}), 5000),
@@ -394,7 +397,7 @@ HERE, API = [{"namespace": "models"}], [{"apiServer": True}]
         ({"database": {"port": "3306"}}, "got string, want integer"),
         ({"s3": {"endpoint": "seaweedfs.storage:9000"}}, "does not match pattern"),
         ({"network": {"allow": {"x": {"from": HERE, "to": API}}}}, "missing property 'reason'"),
-        ({"systemNamespace": "other"}, "other is not one of namespaces.items. Add it there"),
+        ({"namespaces": {"items": {"slipway-system": None}}}, "Leave it; with create: false"),
         ({"image": {"tag": ""}}, "give a tag or a digest"),
         (
             {"network": {"allow": {"x": {"reason": "r", "to": API, "from": [*HERE, *HERE]}}}},

@@ -376,7 +376,7 @@ def test_a_foreign_argo_gets_the_same_patch_in_each_workflow():
 
 def test_runs_end_and_are_cleared_away():
     defaults = argo(kfp())["workflowDefaults"]["spec"]
-    assert defaults["activeDeadlineSeconds"] == 86400
+    assert defaults["activeDeadlineSeconds"] == 259200
     assert defaults["podGC"] == {"strategy": "OnWorkflowSuccess"}
     assert set(defaults["ttlStrategy"]) == {"secondsAfterSuccess", "secondsAfterFailure"}
 

@@ -8,11 +8,13 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from slipway import names
-from tests.charts.render import ROOT, fails, load, template
+from tests.charts.pods import pods
+from tests.charts.render import ROOT, fails, load, profile_of, render, template
 
 FOLDER = ROOT / "monitoring"
 RULES = sorted((FOLDER / "rules").glob("*.yaml"))
@@ -372,12 +374,39 @@ def test_a_mistake_is_refused_with_a_sentence_that_names_it(values, said):
     assert said in fails("monitoring", values)
 
 
-def test_replicas_are_spread_over_nodes():
+def test_replicas_are_spread_over_nodes_and_not_evicted_together():
     values = {"prometheus": {"replicas": 2}, "alertmanager": {"replicas": 3}}
     objects = template("monitoring", values)
     for kind in ("Prometheus", "Alertmanager"):
         spec = of_kind(objects, kind)["slipway"]["spec"]
         assert spec["topologySpreadConstraints"][0]["topologyKey"] == "kubernetes.io/hostname"
+        [pod] = pods([of_kind(objects, kind)["slipway"]])
+        budget = of_kind(objects, "PodDisruptionBudget")[kind.lower()]["spec"]
+        assert budget["maxUnavailable"] == 1
+        assert budget["selector"]["matchLabels"].items() <= pod.labels.items()
+    assert not of_kind(template("monitoring"), "PodDisruptionBudget")
+    values["alertmanager"]["enabled"] = False
+    assert set(of_kind(template("monitoring", values), "PodDisruptionBudget")) == {"prometheus"}
+
+
+@pytest.mark.parametrize(("kind", "port"), [("Prometheus", 9090), ("Alertmanager", 9093)])
+def test_links_in_alerts_lead_to_where_people_open_the_page(kind, port):
+    def link(**values: Any) -> str:
+        objects = template("monitoring", {kind.lower(): values})
+        return str(of_kind(objects, kind)["slipway"]["spec"]["externalUrl"])
+
+    route = {"enabled": True, "host": "x.example.com"}
+    assert link() == f"http://{kind.lower()}.default:{port}"
+    assert link(route=route) == "http://x.example.com"
+    assert link(route=route, url="https://y.example.com") == "https://y.example.com"
+
+
+def test_links_of_the_laptop_name_the_port_of_its_gateway():
+    objects = render("monitoring", "laptop")
+    port = urlsplit(profile_of("laptop")["url"]).port
+    for route in of_kind(objects, "HTTPRoute").values():
+        [host] = route["spec"]["hostnames"]
+        assert f"http://{host}:{port}" in json.dumps(objects)
 
 
 def test_the_rules_of_the_chart_are_those_of_the_folder():

@@ -50,6 +50,8 @@ def test_the_connections_that_matter_are_among_those_looked_at(network, profile)
         ("kubeflow", "storage", 9000),
         ("models", "storage", 6379),
         ("gateway", "models", 8080),
+        ("gateway", "models", 8081),
+        ("monitoring", "models", 8080),
         ("", "kserve", 9443),
         ("monitoring", "kubeflow", 8888),
     }

@@ -3,74 +3,34 @@
 Rendering needs their packages (`make charts`, or SLIPWAY_CHARTS); the rest runs without.
 """
 
-import functools
-import os
 import re
-import shutil
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.charts.render import CHARTS, ROOT, load, profiles, template, values_files
+from tests.charts.render import (
+    CHARTS,
+    ROOT,
+    load,
+    managed,
+    package,
+    profiles,
+    releases,
+    render,
+    template,
+    values_files,
+)
 
 PINNED: dict[str, dict[str, Any]] = load(CHARTS / "third-party.yaml")["charts"]
-RELEASES: dict[str, dict[str, Any]] = {
-    one["name"]: one for one in load(CHARTS / "releases.yaml")["releases"] if "vendor" in one
-}
+RELEASES = {name: one for name, one in releases().items() if "vendor" in one}
 LEAN = CHARTS / "post-renderers" / "kserve-lean"
-MANAGED = {
-    profile: [
-        name
-        for name, release in RELEASES.items()
-        if load(CHARTS / "profiles" / profile / "profile.yaml")["components"][release["component"]][
-            "managed"
-        ]
-    ]
+INSTALLED = [
+    (profile, release)
     for profile in profiles()
-}
-INSTALLED = [(profile, release) for profile, names in MANAGED.items() for release in names]
-
-
-def package(release: str) -> Path:
-    """The packaged chart of a release; without it the test is skipped, and says so."""
-    pinned = PINNED[RELEASES[release]["vendor"]]
-    folder = Path(os.environ.get("SLIPWAY_CHARTS") or ROOT / ".slipway" / "charts")
-    found = folder / f"{pinned['name']}-{pinned['version']}.tgz"
-    if not found.exists():
-        pytest.skip(f"{found} is not there: run `make charts`")
-    return found
-
-
-@functools.cache
-def installed(release: str, profile: str) -> list[dict[str, Any]]:
-    """The objects of a release as a profile installs it, post-rendered where it says so."""
-    objects = template(
-        package(release),
-        release=release,
-        namespace=RELEASES[release]["namespace"],
-        files=values_files(release, profile),
-    )
-    told = load(CHARTS / "profiles" / profile / "profile.yaml")
-    if release in told.get("postRenderers", {}):
-        objects = rendered_again(objects)
-    return objects
-
-
-def rendered_again(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    if not shutil.which("kubectl"):
-        pytest.skip("no kubectl: the post-renderer of KServe's chart uses its kustomize")
-    done = subprocess.run(
-        [LEAN],
-        input=yaml.dump_all(objects, Dumper=yaml.CSafeDumper),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    return [one for one in yaml.load_all(done.stdout, yaml.CSafeLoader) if one]
+    for release in managed(profile)
+    if release in RELEASES
+]
 
 
 def of_kind(objects: list[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:
@@ -112,7 +72,7 @@ def test_a_pin_names_version_origin_and_sum(key):
 
 @pytest.mark.parametrize(("profile", "release"), INSTALLED)
 def test_a_profile_renders_what_it_installs(profile, release):
-    objects = installed(release, profile)
+    objects = render(release, profile)
     assert objects
     for one in objects:
         namespace = one["metadata"].get("namespace", RELEASES[release]["namespace"])
@@ -127,7 +87,7 @@ def test_a_profile_renders_what_it_installs(profile, release):
 def test_containers_of_others_ask_for_what_they_need_and_may_do_little(profile, release):
     if release == "nvidia-device-plugin":
         pytest.skip("a device plugin talks to the kubelet and the driver: it cannot be restricted")
-    for name, (container, pod) in containers(installed(release, profile)).items():
+    for name, (container, pod) in containers(render(release, profile)).items():
         resources = container.get("resources", {})
         assert {"cpu", "memory"} <= set(resources.get("requests", {})), name
         assert "memory" in resources.get("limits", {}), name
@@ -141,7 +101,7 @@ def test_containers_of_others_ask_for_what_they_need_and_may_do_little(profile, 
 
 @pytest.mark.parametrize(("profile", "release"), INSTALLED)
 def test_images_of_others_are_full_names_with_a_version(profile, release):
-    for name, (container, _) in containers(installed(release, profile)).items():
+    for name, (container, _) in containers(render(release, profile)).items():
         registry, _, tag = (
             container["image"].partition("/")[0],
             *container["image"].rpartition(":")[1:],
@@ -152,7 +112,7 @@ def test_images_of_others_are_full_names_with_a_version(profile, release):
 
 
 def test_the_gateway_api_comes_as_kinds_alone():
-    objects = installed("gateway-api-crds", "laptop")
+    objects = render("gateway-api-crds", "laptop")
     assert {one["kind"] for one in objects} == {"CustomResourceDefinition"}
     names = set(of_kind(objects, "CustomResourceDefinition"))
     assert {
@@ -169,7 +129,7 @@ def test_the_wrapper_says_what_to_run_when_its_manifest_is_missing():
 
 @pytest.mark.parametrize("profile", profiles())
 def test_one_gateway_takes_routes_of_every_namespace(profile):
-    objects = installed("traefik", profile)
+    objects = render("traefik", profile)
     gateway = of_kind(objects, "Gateway")["slipway"]
     assert gateway["metadata"]["namespace"] == "gateway"
     assert gateway["spec"]["gatewayClassName"] == "traefik"
@@ -184,7 +144,7 @@ def test_one_gateway_takes_routes_of_every_namespace(profile):
 
 
 def test_the_laptop_is_reached_at_the_port_that_kind_maps():
-    service = of_kind(installed("traefik", "laptop"), "Service")["traefik"]["spec"]
+    service = of_kind(render("traefik", "laptop"), "Service")["traefik"]["spec"]
     assert service["type"] == "NodePort"
     ports = {port["name"]: port.get("nodePort") for port in service["ports"]}
     assert ports == {"web": 30080}
@@ -192,26 +152,26 @@ def test_the_laptop_is_reached_at_the_port_that_kind_maps():
 
 @pytest.mark.parametrize("profile", ["team", "production"])
 def test_a_teams_gateway_survives_the_loss_of_a_node(profile):
-    objects = installed("traefik", profile)
+    objects = render("traefik", profile)
     assert of_kind(objects, "Deployment")["traefik"]["spec"]["replicas"] >= 2
     assert of_kind(objects, "PodDisruptionBudget")["traefik"]["spec"]["maxUnavailable"] == 1
     assert of_kind(objects, "Service")["traefik"]["spec"]["type"] == "LoadBalancer"
 
 
 def test_a_https_listener_gets_its_certificate_from_the_issuer_that_is_there():
-    objects = installed("traefik", "team")
+    objects = render("traefik", "team")
     issuer = of_kind(objects, "Issuer")["slipway"]
     gateway = of_kind(objects, "Gateway")["slipway"]
     assert gateway["metadata"]["annotations"]["cert-manager.io/issuer"] == "slipway"
     assert issuer["metadata"]["namespace"] == gateway["metadata"]["namespace"]
-    manager = of_kind(installed("cert-manager", "team"), "ConfigMap")["cert-manager"]
+    manager = of_kind(render("cert-manager", "team"), "ConfigMap")["cert-manager"]
     config = yaml.safe_load(manager["data"]["config.yaml"])
     assert config["enableGatewayAPI"] is True
 
 
 @pytest.mark.parametrize("profile", profiles())
 def test_kserve_uses_our_gateway_and_no_mesh(profile):
-    config = of_kind(installed("kserve", profile), "ConfigMap")["inferenceservice-config"]["data"]
+    config = of_kind(render("kserve", profile), "ConfigMap")["inferenceservice-config"]["data"]
     ingress = yaml.safe_load(config["ingress"])
     assert ingress["enableGatewayApi"] is True
     assert ingress["kserveIngressGateway"] == "gateway/slipway"
@@ -222,7 +182,7 @@ def test_kserve_uses_our_gateway_and_no_mesh(profile):
 
 
 def test_without_cert_manager_nothing_of_kserve_asks_for_it():
-    objects = installed("kserve", "laptop")
+    objects = render("kserve", "laptop")
     assert not [one for one in objects if "cert-manager" in one["apiVersion"]]
     assert set(containers(objects)) == {"kserve-controller-manager/manager"}
     manager, _ = containers(objects)["kserve-controller-manager/manager"]
@@ -238,7 +198,7 @@ def test_the_lean_kserve_is_the_chart_in_everything_else():
         namespace="kserve",
         files=values_files("kserve", "laptop"),
     )
-    lean = rendered_again(whole)
+    lean = render("kserve", "laptop")
 
     def named(objects: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
         return {(one["kind"], one["metadata"]["name"]): one for one in objects}
@@ -259,7 +219,7 @@ def test_a_profile_without_cert_manager_makes_the_webhooks_certificate_itself():
 
 
 def test_the_operator_brings_no_second_prometheus_and_leaves_nothing_in_kube_system():
-    objects = installed("prometheus-operator", "laptop")
+    objects = render("prometheus-operator", "laptop")
     assert not of_kind(objects, "Prometheus")
     assert not of_kind(objects, "Alertmanager")
     assert not of_kind(objects, "PrometheusRule")
@@ -270,7 +230,7 @@ def test_the_operator_brings_no_second_prometheus_and_leaves_nothing_in_kube_sys
 @pytest.mark.parametrize("profile", profiles())
 def test_kube_state_metrics_exports_what_our_rules_read(profile):
     wanted = load(ROOT / "monitoring" / "metrics.yaml")["kube-state-metrics"]
-    exporter = containers(installed("prometheus-operator", profile))
+    exporter = containers(render("prometheus-operator", profile))
     arguments = next(c["args"] for name, (c, _) in exporter.items() if "state-metrics" in name)
     kinds = next(a for a in arguments if a.startswith("--resources=")).partition("=")[2].split(",")
     prefixes = {
@@ -285,8 +245,9 @@ def test_kube_state_metrics_exports_what_our_rules_read(profile):
         ), metric
 
 
-def test_ray_jobs_wait_in_queues_and_other_pods_do_not():
-    configs = of_kind(installed("kueue", "production"), "ConfigMap")
+def test_ray_jobs_wait_in_queues_and_jobs_of_other_namespaces_do_not_ask_kueue():
+    objects = render("kueue", "production")
+    configs = of_kind(objects, "ConfigMap")
     config = next(one for name, one in configs.items() if "manager-config" in name)
     told = yaml.safe_load(config["data"]["controller_manager_config.yaml"])
     assert set(told["integrations"]["frameworks"]) == {
@@ -294,3 +255,8 @@ def test_ray_jobs_wait_in_queues_and_other_pods_do_not():
         "ray.io/rayjob",
         "ray.io/raycluster",
     }
+    for item in objects:
+        for webhook in item.get("webhooks") or ():
+            if webhook["failurePolicy"] == "Fail" and "jobs" in webhook["rules"][0]["resources"]:
+                place = {"kubernetes.io/metadata.name": "kubeflow"}
+                assert webhook["namespaceSelector"] == {"matchLabels": place}

@@ -61,8 +61,17 @@ def test_what_needs_a_store_that_is_not_managed_must_be_told_of_another(
     write(mine, "profile", {"components": {"storage": {"managed": False}}})
     with pytest.raises(UserError, match=r"kfp is not told .* database\.host.*kfp\.yaml of your"):
         Platform.load("laptop", mine)
-    write(mine, "kfp", {"database": {"host": "db.example.com"}})
-    assert "storage" not in {release.name for release in Platform.load("laptop", mine).releases}
+    for host in ("db.example.com", ""):  # said to be empty: the chart judges it
+        write(mine, "kfp", {"database": {"host": host}})
+        assert "storage" not in {release.name for release in Platform.load("laptop", mine).releases}
+
+
+def test_what_all_profiles_say_of_our_mlflow_does_not_stand_for_another(mine):
+    write(mine, "profile", {"components": {"mlflow": {"managed": False}}})
+    with pytest.raises(UserError, match=r"kfp is not told .* steps\.env\.MLFLOW_TRACKING_URI"):
+        Platform.load("laptop", mine)
+    write(mine, "kfp", {"steps": {"env": {"MLFLOW_TRACKING_URI": "https://mlflow.example.com"}}})
+    assert "mlflow" not in {release.name for release in Platform.load("laptop", mine).releases}
 
 
 @pytest.mark.parametrize(
@@ -99,7 +108,7 @@ def test_a_profile_or_a_folder_that_does_not_exist(tmp_path):
 def test_later_values_win_key_by_key(mine):
     assert merged({"a": {"b": 1, "c": [1]}}, {"a": {"c": [2]}}) == {"a": {"b": 1, "c": [2]}}
     write(mine, "mlflow", {"resources": {"requests": {"cpu": "1m"}}})
-    values = Platform.load("laptop", mine).values("mlflow")
+    values = Platform.load("laptop", mine).given("mlflow")
     assert values["resources"]["requests"]["cpu"] == "1m"
 
 
@@ -115,3 +124,16 @@ def test_images_are_put_where_the_release_has_them():
     }
     with pytest.raises(UserError, match=r"kfp needs the image 'train'.*make images"):
         image_values(release, {"tools": built["tools"]})
+
+
+def test_down_takes_also_what_another_profile_has_installed():
+    """`make down` without PROFILE=team, after `make deploy PROFILE=team`."""
+    laptop, team = Platform.load("laptop"), Platform.load("team")
+    recorded = [release.name for release in team.releases]
+    assert set(recorded) - {release.name for release in laptop.releases}
+    names = [release.name for release in laptop.releases_with(recorded)]
+    assert set(recorded) <= set(names)
+    for release in laptop.releases_with(recorded):
+        for need in release.needs:
+            assert need not in names or names.index(need) < names.index(release.name)
+    assert laptop.releases_with([]) == list(laptop.releases)

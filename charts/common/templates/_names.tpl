@@ -1,8 +1,3 @@
-{{/* Name of the release's objects: the release, cut to what a DNS label holds. */}}
-{{- define "common.fullname" -}}
-{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
-{{- end -}}
-
 {{/* Labels of an object. Takes (dict "context" $ "component" NAME). */}}
 {{- define "common.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .context.Chart.Name .context.Chart.Version | replace "+" "_" }}

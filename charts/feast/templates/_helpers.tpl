@@ -39,13 +39,14 @@ volumeMounts:
   - {name: tmp, mountPath: /tmp}
 {{- end -}}
 
-{{/* Variables of their own. Takes the context. */}}
+{{/* Variables of their own, each once: an upgrade stumbles over a name that is there twice. Takes the context. */}}
 {{- define "feast.env" -}}
-- {name: HOME, value: /tmp}
-- {name: SLIPWAY_HOME, value: /tmp/slipway}
-- {name: SLIPWAY_FEATURE_STORE, value: /app/feature_repo/stores/cluster}
-- {name: SLIPWAY_MEMORY_LIMIT, value: {{ .Values.materialize.duckdbMemory | quote }}}
-{{- range $name, $value := .Values.environment.more }}
+{{- $own := dict
+  "HOME" "/tmp"
+  "SLIPWAY_HOME" "/tmp/slipway"
+  "SLIPWAY_FEATURE_STORE" "/app/feature_repo/stores/cluster"
+  "SLIPWAY_MEMORY_LIMIT" .Values.materialize.duckdbMemory -}}
+{{- range $name, $value := merge (dict) .Values.environment.more $own }}
 - {name: {{ $name }}, value: {{ $value | quote }}}
 {{- end }}
 {{- end -}}

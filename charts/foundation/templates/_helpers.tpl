@@ -17,7 +17,7 @@ items:
 {{- $at := printf "%s:%v" $database.host $database.port }}
 {{- $registry := printf "mysql+pymysql://feast:${mariadb-feast|url}@%s/feast" $at }}
 {{- $redis := printf "%s:%v%s,password=${valkey}" $store.host $store.port (ternary ",ssl=True" "" $store.tls) }}
-master: {namespace: {{ .Values.systemNamespace }}, name: slipway-passwords}
+master: {namespace: slipway-system, name: slipway-passwords}
 passwords:
 {{- range list "root" "kfp" "mlflow" "feast" }}
   mariadb-{{ . }}: {given: {{ $database.given }}}
@@ -121,7 +121,7 @@ secrets:
 {{- $all | toJson }}
 {{- end -}}
 
-{{/* One side of a rule as a list of peers. Takes (dict "side" LIST "network" VALUES "rule" NAME). */}}
+{{/* One side of a rule as a list of peers. Takes (dict "side" LIST "network" VALUES). */}}
 {{- define "foundation.peers" -}}
 {{- range .side }}
 {{- if .namespace }}

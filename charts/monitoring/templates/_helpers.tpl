@@ -12,6 +12,11 @@ storage:
 {{- end }}
 {{- end -}}
 
+{{/* Where links lead. Takes (dict "page" {url, route} "inside" ADDRESS); the last is for port-forwards and other pods. */}}
+{{- define "monitoring.url" -}}
+{{- .page.url | default (ternary (printf "http://%s" .page.route.host) .inside .page.route.enabled) -}}
+{{- end -}}
+
 {{/* Version out of an image's tag, without the v. */}}
 {{- define "monitoring.version" -}}
 {{- if not (regexMatch "^v?[0-9]+\\.[0-9]+\\.[0-9]+" .image.tag) -}}
