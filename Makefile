@@ -33,7 +33,7 @@ PUSH ?=
 ENGINE ?=
 ## host: they are built on this machine's network, for a proxy or an index on loopback
 NETWORK ?=
-## the cluster: a context of the kubeconfig; empty: kind-slipway, or the only one
+## the cluster: a context of the kubeconfig; empty: kind-slipway
 CONTEXT ?=
 ## laptop, team or production
 PROFILE ?= laptop

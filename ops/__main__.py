@@ -11,7 +11,7 @@ import sys
 from importlib import import_module
 from types import FrameType
 
-from slipway.errors import UserError
+from slipway.errors import Fault, UserError
 
 COMMANDS = {
     "wait": "wait until services answer",
@@ -37,6 +37,9 @@ def main(argv: list[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except Fault as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
 
 
 def _end(number: int, frame: FrameType | None) -> None:

@@ -25,6 +25,8 @@ from ops.dump import Server, dump
 from ops.platform import Values
 from ops.stores import BUCKETS, DATABASES, Stores, stores
 from slipway.errors import UserError
+from slipway.helm import MODELS_DRIVER
+from slipway.helm import helm as run_helm
 from slipway.storage import Location, locate
 
 MANIFEST = "manifest.json"
@@ -83,12 +85,12 @@ def aliases(server: Server) -> dict[str, dict[str, int]]:
 
 
 def listed(there: Stores) -> Iterator[tuple[str, int]]:
-    """`BUCKET/KEY` and size of every object."""
+    """`BUCKET/KEY` and size of every object. Raises `OSError` where a bucket is missing: a backup
+    without it would be none."""
     from pyarrow.fs import FileSelector, FileType
 
     for bucket in BUCKETS:
-        selector = FileSelector(bucket, allow_not_found=True, recursive=True)
-        for one in there.objects.get_file_info(selector):
+        for one in there.objects.get_file_info(FileSelector(bucket, recursive=True)):
             if one.type == FileType.File:
                 yield one.path, one.size
 
@@ -110,10 +112,10 @@ def _models(cluster: Cluster, place: Location, say: Say) -> Files:
     files: Files = {}
     for release in helm.models(cluster):
         if release["status"] == "deployed":
-            values = helm.helm(
+            values = run_helm(
                 *("get", "values", release["name"], "--kube-context", cluster.context),
                 *("--namespace", helm.MODELS, "--output", "json"),
-                driver=helm.MODELS_DRIVER,
+                driver=MODELS_DRIVER,
             )
             name = f"{release['name']}.json"
             files[f"models/{name}"] = _put_json(json.loads(values) or {}, place / "models" / name)

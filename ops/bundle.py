@@ -14,15 +14,17 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ops import helm, kind
-from ops.cluster import Cluster
+from ops.cluster import Cluster, Object
+from ops.deploy import images_file, write_image_values
 from ops.lock import locked
-from ops.platform import ROOT, Platform, Values, packages, vendors
-from slipway.errors import UserError
+from ops.platform import Platform, Values, packages, vendors
+from ops.render import images_of, render_all
+from slipway.errors import Fault, UserError
 from slipway.files import new_folder, read_json, sha256, write_json
 
 MANIFEST = "manifest.json"
@@ -37,23 +39,29 @@ def make(platform: Platform, folder: Path, say: Say, mirror: str = "") -> None:
 
     `mirror` is a registry that holds every image under its full name (HOST:PORT/ghcr.io/…).
     """
-    images = ROOT / ".slipway" / "images.json"
-    if not images.exists():
-        raise UserError(f"{images} does not exist.", "Run `make images`.")
-    tool = _tool()
-    (folder / "charts").mkdir(parents=True, exist_ok=True)
+    _need_crane()
     wanted = {release.vendor for release in platform.releases if release.vendor}
     helm.fetch_vendors(wanted)
+    helm.build_dependencies({release.chart for release in platform.releases if release.chart})
+    images = images_file(None)
+    with tempfile.TemporaryDirectory() as scratch:
+        ours = write_image_values(platform, Path(scratch), images)
+        objects = render_all(platform, Path(scratch))
+    if unpushed := sorted(role for role, image in ours.items() if not image.get("digest")):
+        raise UserError(
+            f"the images {', '.join(unpushed)} were built and not pushed: no registry has them.",
+            "Run `make images PUSH=1`, or PUSH=HOST/PATH for a registry of yours.",
+        )
+    names = image_names(platform.profile, ours, objects)
+    (folder / "charts").mkdir(parents=True, exist_ok=True)
     for chart in (vendors()[key] for key in sorted(wanted)):
         shutil.copy(packages() / f"{chart['name']}-{chart['version']}.tgz", folder / "charts")
-    ours = read_json(images)
-    names = sorted({*locked(platform.profile), *map(_name, ours.values())})
     for number, name in enumerate(names, 1):
         target = folder / "images" / _slug(name)
         if not target.exists():
             say(f"image {number} of {len(names)}: {name}")
             with new_folder(target) as new:
-                _pull(tool, name, new / "layout", mirror)
+                _pull(name, new / "layout", mirror)
     shutil.copy(images, folder / "images.json")
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
     facts = {
@@ -66,9 +74,19 @@ def make(platform: Platform, folder: Path, say: Say, mirror: str = "") -> None:
     say(f"{folder}: {len(names)} images, {len(wanted)} charts, {size:,.0f} MiB")
 
 
+def image_names(profile: str, ours: Values, objects: dict[str, list[Object]]) -> list[str]:
+    """What images.lock names, controllers' images among it; ours; and what else `objects`, with
+    the user's values in them, start."""
+    names = {*locked(profile), *map(_name, ours.values())}
+    known = {_full(name).partition("@")[0] for name in names}
+    started = images_of([one for release in objects.values() for one in release])
+    return sorted(names | {one for one in started if _full(one).partition("@")[0] not in known})
+
+
 def use(folder: Path, cluster: Cluster, say: Say, mirror: str = "") -> None:
-    """Check a bundle, and bring its images to the cluster: into kind's nodes, or to `mirror`."""
-    facts = check(folder)
+    """Bring the images of a checked bundle to the cluster: into kind's nodes, or to `mirror`. From
+    here on, charts come from it."""
+    facts = read_json(folder / MANIFEST)
     os.environ["SLIPWAY_CHARTS"] = str((folder / "charts").resolve())
     images: dict[str, str] = facts["images"]
     if kind.is_kind(cluster.context):
@@ -79,26 +97,30 @@ def use(folder: Path, cluster: Cluster, say: Say, mirror: str = "") -> None:
                     cluster.context, archive(folder / layout, name, Path(scratch) / "image.tar")
                 )
     elif mirror:
-        tool = _tool()
+        _need_crane()
         for name, layout in images.items():
             say(f"pushing {name} to {mirror}")
-            _push(tool, folder / layout, f"{mirror}/{_full(name)}")
+            _push(folder / layout, f"{mirror}/{_full(name)}")
     else:
         say("no MIRROR is named: the nodes must find the bundle's images by themselves")
 
 
-def check(folder: Path) -> dict[str, Any]:
-    """The manifest; raises `UserError` for a bundle that is unfinished or was changed."""
+def check(folder: Path, profile: str) -> None:
+    """Raises `UserError` for a bundle that is unfinished, was changed, or is of another profile."""
     if not (folder / MANIFEST).exists():
         raise UserError(
             f"{folder} is no bundle: it has no {MANIFEST}.",
             "Make one with `make bundle BUNDLE=FOLDER`, to its end.",
         )
     facts: dict[str, Any] = read_json(folder / MANIFEST)
+    if facts["profile"] != profile:
+        raise UserError(
+            f"{folder} was made for the profile {facts['profile']}, and this is {profile}.",
+            f"Deploy with PROFILE={facts['profile']}, or make another bundle.",
+        )
     for name, wanted in facts["sha256"].items():
         if not (folder / name).exists() or sha256(folder / name) != wanted:
             raise UserError(f"{folder / name} is missing or damaged.", "Copy the bundle anew.")
-    return facts
 
 
 def archive(layout: Path, name: str, to: Path) -> Path:
@@ -137,43 +159,32 @@ def _slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name)
 
 
-def _tool() -> str:
-    for name in ("crane", "skopeo"):
-        if shutil.which(name):
-            return name
-    raise UserError(
-        "neither crane nor skopeo is on PATH, and a bundle keeps the digests of its images.",
-        "Install one: https://github.com/google/go-containerregistry or skopeo from your system.",
-    )
-
-
-def _pull(tool: str, name: str, to: Path, mirror: str) -> None:
-    source = f"{mirror}/{_full(name)}" if mirror else name
-    source = re.sub(r":[\w.-]+@", "@", source)  # a digest says it all, and both refuse the two
-    if tool == "crane":
-        _run(["crane", "pull", "--format=oci", *_insecure(mirror, "--insecure"), source, str(to)])
-    else:
-        plain = _insecure(mirror, "--src-tls-verify=false")
-        _run(["skopeo", "copy", "--all", *plain, f"docker://{source}", f"oci:{to}"])
-
-
-def _push(tool: str, layout: Path, target: str) -> None:
-    target = target.partition("@")[0]
-    if tool == "crane":
-        _run(["crane", "push", *_insecure(target, "--insecure"), str(layout), target])
-    else:
-        plain = _insecure(target, "--dest-tls-verify=false")
-        _run(["skopeo", "copy", "--all", *plain, f"oci:{layout}", f"docker://{target}"])
-
-
-def _insecure(registry: str, option: str) -> Iterable[str]:
-    return [option] if re.match(r"(127\.|localhost)", registry) else []
-
-
-def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
-    if done.returncode:
+def _need_crane() -> None:
+    if not shutil.which("crane"):
         raise UserError(
-            f"`{' '.join(command)}` failed ({done.stderr.strip().splitlines()[-1:] or 'silent'}).",
-            "Check the network and the name; the same command goes on from here.",
+            "crane is not on PATH: it copies images without changing their digests.",
+            "Install it: https://github.com/google/go-containerregistry",
+        )
+
+
+def _pull(name: str, to: Path, mirror: str) -> None:
+    source = f"{mirror}/{_full(name)}" if mirror else name
+    source = re.sub(r":[\w.-]+@", "@", source)  # a digest says it all, and crane refuses the two
+    _crane("pull", "--format=oci", source, str(to))
+
+
+def _push(layout: Path, target: str) -> None:
+    _crane("push", str(layout), target.partition("@")[0])
+
+
+def _crane(*args: str) -> None:
+    try:
+        done = subprocess.run(["crane", *args], capture_output=True, text=True, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        raise Fault(f"no end after {SECONDS} s: crane {' '.join(args)}") from None
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or ["no reason given"]
+        raise Fault(
+            f"`crane {' '.join(args)}` failed: {said[-1]}. Check the network and the name; the "
+            "same command goes on from here."
         )

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from slipway.errors import UserError
+from slipway.errors import Fault, UserError
 
 Object = dict[str, Any]
 FORWARD_SECONDS = 15
@@ -20,7 +20,7 @@ OURS = "kind-slipway"
 """The context of the kind cluster that `make deploy-kind` makes."""
 
 
-class ClusterError(RuntimeError):
+class ClusterError(Fault):
     """kubectl failed; the text is what it said."""
 
 
@@ -115,18 +115,16 @@ def _port(process: subprocess.Popen[bytes], name: str) -> int:
 def connect(context: str) -> Cluster:
     """The cluster behind `context`; raises `UserError` where none answers.
 
-    Without a name it is our kind cluster's, or the only one there is: kubectl's current context may
-    be somebody's production.
+    Without a name it is our kind cluster's and no other: kubectl's current context, or the only one
+    there is, may be somebody's production.
     """
     known = _contexts()
-    if not context:
-        if OURS in known or len(known) == 1:
-            context = OURS if OURS in known else known[0]
-        else:
-            raise UserError(
-                "no cluster was named.",
-                f"Name its context with CONTEXT=NAME; the kubeconfig has: {_list(known)}.",
-            )
+    if not context and OURS not in known:
+        raise UserError(
+            f"no cluster was named, and the kubeconfig has no '{OURS}'.",
+            f"Name its context with CONTEXT=NAME; the kubeconfig has: {_list(known)}.",
+        )
+    context = context or OURS
     if context not in known:
         raise UserError(
             f"the kubeconfig has no context '{context}'.",

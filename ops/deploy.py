@@ -21,18 +21,16 @@ from typing import Any
 
 import yaml
 
-from ops import helm, kind
-from ops.cluster import Cluster, ClusterError, Object
+from ops import checks, helm, kind
+from ops.cluster import Cluster, ClusterError
 from ops.fit import check_fit
 from ops.lease import exclusive
 from ops.platform import ROOT, Platform, Values, image_values, packages
 from ops.progress import Watch
 from ops.render import reason, render_all
-from slipway.errors import UserError
+from slipway.errors import Fault, UserError
 from slipway.files import read_json, write_json, write_text
 
-OLDEST = (1, 30)
-"""Kubernetes; the charts say the same."""
 SYSTEM = "slipway-system"
 RECORD = "slipway-platform"
 """ConfigMap in the system's namespace: what was deployed, for `status` and `down`."""
@@ -40,7 +38,7 @@ STOP_SECONDS = 20
 Say = Callable[[str], None]
 
 
-class DeployError(RuntimeError):
+class DeployError(Fault):
     """Not a mistake of the user's; the sentence says what is stuck and why."""
 
 
@@ -85,18 +83,20 @@ def deploy(
             say(f"fetched {name}")
         helm.build_dependencies({r.chart for r in platform.releases if r.chart})
         images = write_image_values(platform, state / "images", images_file(bundle))
-        version = _version(cluster)
+        version = checks.version(cluster)
         objects = render_all(platform, state / "images", version)
         say(f"{len(objects)} releases render, {sum(map(len, objects.values()))} objects")
     with times.phase("checks"):
-        _check_outside(cluster, platform)
-        _check_storage_class(cluster, objects)
+        checks.outside(cluster, platform)
+        checks.kinds(cluster, objects)
+        checks.hosts(platform, objects)
+        checks.storage_class(cluster, objects)
         check_fit(cluster, objects)
     if kind.is_kind(cluster.context) and not bundle:
         with times.phase("images"):
             kind.load(cluster.context, images, say)
     with times.phase("releases"), exclusive(cluster, say) as renew:
-        for name in helm.mend_pending(cluster):
+        for name in helm.mend_pending(cluster, platform.releases):
             say(f"{name} was left half-way by an interrupted run: it is taken up again")
         _sync(cluster, platform, say, renew, only)
         _record(cluster, platform, images)
@@ -117,64 +117,6 @@ def write_image_values(platform: Platform, folder: Path, file: Path) -> Values:
             values = image_values(release, images)
             write_text(folder / f"{release.name}.yaml", yaml.safe_dump(values))
     return images
-
-
-def _version(cluster: Cluster) -> str:
-    """Of Kubernetes, as `1.34.4`."""
-    found = json.loads(cluster.kubectl("version", "--output", "json"))["serverVersion"]
-    version = str(found["gitVersion"]).removeprefix("v").split("-")[0].split("+")[0]
-    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
-        raise UserError(
-            f"the cluster runs Kubernetes {version}.",
-            f"Upgrade it to {'.'.join(map(str, OLDEST))} or later.",
-        )
-    return version
-
-
-def _check_outside(cluster: Cluster, platform: Platform) -> None:
-    """The cluster must bring what is used and not managed here."""
-    for component in platform.unmanaged:
-        if not platform.facts["components"][component].get("used", True):
-            continue
-        for crd in platform.components[component].get("crds", ()):
-            if not cluster.knows(crd):
-                raise UserError(
-                    f"{component} is not managed here, and the cluster does not know {crd}.",
-                    f"Install {component}, or set components.{component}.managed to true.",
-                )
-
-
-def _check_storage_class(cluster: Cluster, objects: dict[str, list[Object]]) -> None:
-    """Claims that name no class need a default one."""
-    claims = [
-        claim["spec"]
-        for release in objects.values()
-        for one in release
-        for claim in (
-            [one]
-            if one["kind"] == "PersistentVolumeClaim"
-            else one.get("spec", {}).get("volumeClaimTemplates") or []
-        )
-    ]
-    classes = cluster.get("storageclasses")
-    names = {one["metadata"]["name"] for one in classes}
-    default = any(
-        one["metadata"].get("annotations", {}).get("storageclass.kubernetes.io/is-default-class")
-        == "true"
-        for one in classes
-    )
-    for claim in claims:
-        wanted = claim.get("storageClassName")
-        if wanted and wanted not in names:
-            raise UserError(
-                f"the cluster has no storage class '{wanted}'.",
-                f"Name one that it has ({', '.join(sorted(names)) or 'none'}) in your values.",
-            )
-        if not wanted and not default:
-            raise UserError(
-                "the cluster has no default storage class, and the values name none.",
-                f"Set storageClassName to one that it has: {', '.join(sorted(names)) or 'none'}.",
-            )
 
 
 def _sync(
@@ -199,7 +141,8 @@ def _sync(
         if process.returncode:
             _explain(watch, log)
     finally:
-        _stop(process, cluster)
+        if _stop(process) and not watch.lost:  # else another deploy is at work
+            helm.mend_pending(cluster, platform.releases)
         watch.stop()
     for name, spent in _spent(log.read_text(errors="replace")):
         say(f"{name} {spent}")
@@ -222,10 +165,10 @@ def _again(log: Path) -> str:
     return f"Mend that and run the same command again. Helm's words: {log}"
 
 
-def _stop(process: subprocess.Popen[bytes], cluster: Cluster) -> None:
-    """End helmfile and its Helms, and unlock what they held."""
+def _stop(process: subprocess.Popen[bytes]) -> bool:
+    """End helmfile and its Helms; whether they were still at work."""
     if process.poll() is not None:
-        return
+        return False
     for number in (signal.SIGINT, signal.SIGKILL):
         os.killpg(process.pid, number)
         try:
@@ -233,7 +176,7 @@ def _stop(process: subprocess.Popen[bytes], cluster: Cluster) -> None:
             break
         except subprocess.TimeoutExpired:
             continue
-    helm.mend_pending(cluster)
+    return True
 
 
 def _spent(text: str) -> list[tuple[str, str]]:
@@ -269,10 +212,16 @@ def _record(cluster: Cluster, platform: Platform, images: Values) -> None:
 
 def deployed(cluster: Cluster) -> Values:
     """What the last deploy recorded; raises `UserError` where there was none."""
-    record = cluster.one("configmap", RECORD, SYSTEM)
-    if record is None:
+    found = recorded(cluster)
+    if found is None:
         raise UserError(
             f"the platform is not deployed on '{cluster.context}'.", "Run `make deploy` first."
         )
-    found: Values = json.loads(record["data"]["platform.json"])
+    return found
+
+
+def recorded(cluster: Cluster) -> Values | None:
+    """What the last deploy recorded, or None."""
+    record = cluster.one("configmap", RECORD, SYSTEM)
+    found: Values | None = record and json.loads(record["data"]["platform.json"])
     return found

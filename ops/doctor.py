@@ -18,12 +18,14 @@ from typing import Any
 
 from ops import kind, tools
 from ops.platform import ROOT
-from slipway.errors import UserError
+from slipway.errors import Fault, UserError
 
 CORES = 2
 MEMORY_GIB = 8
 DISK_GIB = 25
 """Images and the node's copy of them, once each."""
+DISK_AGAIN_GIB = 5
+"""Where the cluster is there already: the images of another commit."""
 PORT = 8080
 INOTIFY = {"max_user_watches": 65536, "max_user_instances": 256}
 """What Kubernetes, its log readers and the operators on one node use up."""
@@ -50,11 +52,13 @@ class Check:
 
 def examine(for_kind: bool = True) -> list[Check]:
     """All checks: those of a kind cluster's machine, or of one that only calls a cluster."""
+    names = tools.wanted(for_kind)
+    tools.use(found for name in names if (found := tools.find(name)))
     checks: list[Callable[[], Check]] = [
         *([cores, memory, disk, inotify, engine, port] if for_kind else []),
         clock,
     ]
-    return [*(check() for check in checks), *(tool(name) for name in tools.wanted(for_kind))]
+    return [*(check() for check in checks), *(tool(name) for name in names)]
 
 
 def cores() -> Check:
@@ -96,11 +100,12 @@ def room() -> tuple[int, int]:
 
 def disk() -> Check:
     free = shutil.disk_usage(_engine_folder()).free / 2**30
+    least = DISK_AGAIN_GIB if _is_up() else DISK_GIB
     return Check(
         "disk",
-        free >= DISK_GIB,
+        free >= least,
         f"{free:.0f} GiB free",
-        f"At least {DISK_GIB} GiB are needed: `docker system prune` frees what nobody uses.",
+        f"At least {least} GiB are needed: `docker system prune` frees what nobody uses.",
     )
 
 
@@ -130,7 +135,7 @@ def inotify() -> Check:
 def engine() -> Check:
     try:
         return Check("container engine", True, kind.engine())
-    except (UserError, subprocess.TimeoutExpired) as error:
+    except UserError as error:
         return Check("container engine", False, "none answers", str(error))
 
 
@@ -143,11 +148,7 @@ def port() -> Check:
             one.bind(("127.0.0.1", PORT))
             return Check(name, True, "free")
         except OSError as error:
-            try:
-                ours = kind.exists()
-            except (UserError, RuntimeError, subprocess.TimeoutExpired):
-                ours = False
-            if ours:
+            if _is_up():
                 return Check(name, True, "held by the kind cluster")
             return Check(
                 name,
@@ -156,6 +157,14 @@ def port() -> Check:
                 "Stop the program that has it, or change hostPort in charts/kind.yaml and `url` "
                 "in your VALUES/profile.yaml.",
             )
+
+
+def _is_up() -> bool:
+    """Whether our kind cluster was made before, with its images."""
+    try:
+        return kind.exists()
+    except (UserError, Fault):
+        return False
 
 
 def clock() -> Check:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from ops import helm
-from ops.cluster import Cluster, ClusterError, wait
+from ops.cluster import Cluster, ClusterError, Object, wait
 from ops.lease import NAME as LEASE
-from ops.platform import Platform, Release
+from ops.lease import wait_until_free
+from ops.platform import Release
+from slipway.helm import MODELS_DRIVER
+from slipway.helm import helm as run_helm
 
 SECONDS = 180
 FOUNDATION = "foundation"
@@ -24,26 +27,32 @@ FIRST = (
 )
 GROUPS = {
     "gateway": ("gateway.networking.k8s.io", "traefik.io", "hub.traefik.io"),
-    "kserve": ("serving.kserve.io",),
     "kuberay": ("ray.io",),
     "prometheus-operator": ("monitoring.coreos.com",),
-    "cert-manager": ("cert-manager.io", "acme.cert-manager.io"),
-    "kfp": ("argoproj.io", "pipelines.kubeflow.org", "kubeflow.org"),
-    "kueue": ("kueue.x-k8s.io",),
 }
-"""API groups of the kinds that a component brought."""
+"""API groups of the kinds that a component's charts have in `crds/`, where Helm notes nothing."""
+CARRIERS = {
+    "gateway-api-crds": {"gateway.networking.k8s.io"},
+    "kserve-crd": {"serving.kserve.io"},
+}
+"""Releases of kinds alone: Helm would delete the kinds with everybody's objects."""
+HELM_NAME, HELM_NAMESPACE = "meta.helm.sh/release-name", "meta.helm.sh/release-namespace"
 Say = Callable[[str], None]
 
 
-def down(cluster: Cluster, platform: Platform, say: Say, keep_data: bool = False) -> list[str]:
-    """Remove everything of ours; returns what was kept. Can be repeated at any point.
+def down(
+    cluster: Cluster, releases: Sequence[Release], say: Say, keep_data: bool = False
+) -> list[str]:
+    """Remove these releases and all that came of them; returns what was kept. Can be repeated at
+    any point. Raises `UserError` while a deploy is at work.
 
     With `keep_data` the volumes stay, with their stores, which are stopped, and the namespaces and
     passwords that they need: the next deploy goes on with all of it.
     """
-    helm.mend_pending(cluster)
+    wait_until_free(cluster, say)
+    helm.mend_pending(cluster, releases)
     installed = helm.releases(cluster)
-    namespaces = {one.namespace for one in platform.releases} - {"kube-system"}
+    namespaces = {one.namespace for one in releases} - {"kube-system"}
     namespaces |= {
         one["metadata"]["name"]
         for one in cluster.get("namespaces", selector="app.kubernetes.io/part-of=slipway")
@@ -51,14 +60,21 @@ def down(cluster: Cluster, platform: Platform, say: Say, keep_data: bool = False
     for kind in FIRST:
         _delete_all(cluster, kind, namespaces, say)
     for one in helm.models(cluster):
-        _uninstall(cluster, one["name"], helm.MODELS, say, helm.MODELS_DRIVER)
+        _uninstall(cluster, one["name"], helm.MODELS, say, MODELS_DRIVER)
     _delete_all(cluster, "inferenceservices.serving.kserve.io", namespaces, say)
+    kinds = _kinds(cluster, releases)
+    foreign = _used_elsewhere(cluster, kinds, namespaces)
+    kept = [
+        f"the kinds of {group}: used in {', '.join(sorted(by))}"
+        for group, by in sorted(foreign.items())
+    ]
     names = {(one["name"], one["namespace"]) for one in installed}
     kept_releases = {FOUNDATION, STORAGE} if keep_data else {FOUNDATION}
-    for release in reversed(platform.releases):
+    kept_releases |= {name for name, groups in CARRIERS.items() if foreign.keys() & groups}
+    for release in reversed(releases):
         if release.name not in kept_releases and (release.name, release.namespace) in names:
             _uninstall(cluster, release.name, release.namespace, say)
-    kept = _delete_kinds(cluster, platform.releases, namespaces, say)
+    _delete_kinds(cluster, [one for one in kinds if one["spec"]["group"] not in foreign], say)
     cluster.kubectl("delete", "lease", LEASE, "--namespace", "kube-system", "--ignore-not-found")
     if keep_data:
         _stop(cluster, STORAGE, say)
@@ -74,7 +90,7 @@ def _uninstall(
     cluster: Cluster, name: str, namespace: str, say: Say, driver: str = "secret"
 ) -> None:
     say(f"uninstalling {namespace}/{name}")
-    helm.helm(
+    run_helm(
         *("uninstall", name, "--kube-context", cluster.context, "--namespace", namespace),
         *("--ignore-not-found", "--wait", "--timeout", f"{SECONDS}s"),
         timeout=SECONDS + 30,
@@ -122,27 +138,40 @@ def _drop_finalizers(cluster: Cluster, kind: str, namespace: str, name: str) -> 
             raise
 
 
-def _delete_kinds(
-    cluster: Cluster, releases: Iterable[Release], namespaces: set[str], say: Say
-) -> list[str]:
-    """CRDs that we brought; one that others use stays. Returns what stays, and why."""
+def _kinds(cluster: Cluster, releases: Iterable[Release]) -> list[Object]:
+    """CRDs that these releases brought: as Helm noted, or, where a chart has them beside its
+    templates and Helm notes nothing, by their API group."""
+    releases = list(releases)
+    places = {(one.name, one.namespace) for one in releases}
     groups = {group for one in releases for group in GROUPS.get(one.component, ())}
-    gone, kept = [], []
-    for crd in cluster.get("crds"):
-        name, group = crd["metadata"]["name"], crd["spec"]["group"]
-        if group not in groups:
-            continue
-        others = {
-            one["metadata"].get("namespace", "") for one in cluster.get(name)
-        } - namespaces  # "" of a kind without namespaces
-        if others - {""}:
-            kept.append(f"{name}: used in {', '.join(sorted(others))}")
-        else:
-            gone.append(name)
+
+    def is_ours(crd: Object) -> bool:
+        notes = crd["metadata"].get("annotations", {})
+        if HELM_NAME in notes:
+            return (notes[HELM_NAME], notes.get(HELM_NAMESPACE)) in places
+        return crd["spec"]["group"] in groups
+
+    return [crd for crd in cluster.get("crds") if is_ours(crd)]
+
+
+def _used_elsewhere(
+    cluster: Cluster, kinds: Iterable[Object], namespaces: set[str]
+) -> dict[str, set[str]]:
+    """API groups of which there are objects in namespaces that are not ours, and those."""
+    names = [crd["metadata"]["name"] for crd in kinds]
+    found: dict[str, set[str]] = {}
+    for one in cluster.get(",".join(names)) if names else ():
+        namespace = one["metadata"].get("namespace")
+        if namespace and namespace not in namespaces:
+            found.setdefault(one["apiVersion"].partition("/")[0], set()).add(namespace)
+    return found
+
+
+def _delete_kinds(cluster: Cluster, kinds: Iterable[Object], say: Say) -> None:
+    gone = [crd["metadata"]["name"] for crd in kinds]
     if gone:
-        say(f"deleting {len(gone)} kinds of {', '.join(sorted(groups))}")
+        say(f"deleting {len(gone)} kinds")
         cluster.kubectl("delete", "crd", *gone, "--ignore-not-found", "--timeout=120s", timeout=150)
-    return kept
 
 
 def _claims(cluster: Cluster, namespaces: set[str]) -> list[str]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slipway.errors import UserError
+from slipway.errors import Fault, UserError
 
 if TYPE_CHECKING:
     from pymysql import Connection
@@ -34,11 +35,13 @@ class Server:
     user: str
     password: str
 
-    def connect(self) -> Connection:
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """Raises `UserError` where nobody is let in, `Fault` for what the server says later."""
         import pymysql
 
         try:
-            return pymysql.connect(
+            connection = pymysql.connect(
                 host=self.host,
                 port=self.port,
                 user=self.user,
@@ -51,9 +54,19 @@ class Server:
         except pymysql.MySQLError as error:
             raise UserError(
                 f"the database {self.host}:{self.port} does not let {self.user} in "
-                f"({error.args[-1] if error.args else error}).",
+                f"({_said(error)}).",
                 "Look at its pod and at the secret slipway-system/slipway-passwords.",
             ) from None
+        try:
+            with connection:
+                yield connection
+        except pymysql.MySQLError as error:
+            raise Fault(f"the database {self.host}:{self.port}: {_said(error)}.") from None
+
+
+def _said(error: Exception) -> object:
+    """The server's words, without its number."""
+    return error.args[-1] if error.args else error
 
 
 def dump(server: Server, databases: list[str], folder: Path) -> dict[str, int]:

@@ -10,45 +10,21 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ops.cluster import Cluster
-from ops.platform import CHARTS, Values, packages, vendors
+from ops.platform import CHARTS, Release, Values, packages, vendors
 from slipway.errors import UserError
 from slipway.files import read_json, write_json
+from slipway.helm import MODELS_DRIVER, HelmError, helm
 
 SUMS = "SHA256SUMS.json"
 """In the folder of packages: the first fetch's sums, where third-party.yaml could pin none."""
 PENDING = ("pending-install", "pending-upgrade", "pending-rollback")
-SECONDS = 120
 MODELS = "models"
 """Namespace of the models that serve."""
-MODELS_DRIVER = "configmap"
-
-
-class HelmError(RuntimeError):
-    """Helm failed; the text is what it said."""
-
-
-def helm(*args: str, timeout: float = SECONDS, driver: str = "secret") -> str:
-    """What the command prints; `driver` is where Helm keeps its records."""
-    try:
-        done = subprocess.run(
-            ["helm", *args],
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            env={**os.environ, "HELM_DRIVER": driver},
-        )
-    except FileNotFoundError:
-        raise UserError("helm is not on PATH.", "Run `slipway doctor`, or install it.") from None
-    except subprocess.TimeoutExpired:
-        raise HelmError(f"no answer in {timeout:g} s: helm {' '.join(args)}") from None
-    if done.returncode:
-        raise HelmError(done.stderr.strip() or f"helm {' '.join(args)} failed")
-    return done.stdout
 
 
 def fetch_vendors(wanted: set[str], offline: bool = False) -> list[str]:
@@ -144,7 +120,7 @@ def build_dependencies(charts: set[str]) -> None:
             raise UserError(f"{folder} is no chart.", "Restore it: `git checkout charts`.")
         packed = list((folder / "charts").glob("common-*.tgz"))
         if not packed or packed[0].stat().st_mtime < newest:
-            helm("dependency", "build", str(folder))
+            helm("dependency", "build", "--skip-refresh", str(folder))
 
 
 def releases(cluster: Cluster) -> list[dict[str, Any]]:
@@ -176,15 +152,18 @@ def pending(cluster: Cluster) -> set[str]:
     return {one["metadata"]["labels"]["name"] for one in cluster.get("secrets", selector=selector)}
 
 
-def mend_pending(cluster: Cluster) -> list[str]:
-    """Free the releases that a killed Helm left locked; says which.
+def mend_pending(cluster: Cluster, ours: Iterable[Release]) -> list[str]:
+    """Free those of our releases that a killed Helm left locked; says which.
 
     The record of the unfinished revision goes, what it made stays: the next upgrade adopts it.
     """
+    places = {(one.name, one.namespace) for one in ours}
     mended = []
     for release in releases(cluster):
         if release["status"] not in PENDING:
             continue
+        if (release["name"], release["namespace"]) not in places:
+            continue  # somebody else's Helm may be at work on it
         name, revision = release["name"], release["revision"]
         record = f"sh.helm.release.v1.{name}.v{revision}"
         cluster.kubectl(

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ops.cluster import OURS
+from ops.cluster import OURS, Cluster
 from ops.platform import CHARTS, ROOT
-from slipway.errors import UserError
+from slipway.errors import Fault, UserError
 
 PREFIX = "kind-"
 NAME = OURS.removeprefix(PREFIX)
 CONFIG = CHARTS / "kind.yaml"
 CREATE_SECONDS = 600
+UNTHROTTLED = json.dumps(
+    {
+        "spec": {
+            "template": {
+                "spec": {
+                    "containers": [{"name": "kindnet-cni", "resources": {"limits": {"cpu": None}}}]
+                }
+            }
+        }
+    }
+)
+"""kindnet holds every new connection against the policies; its limit of 100m would throttle all."""
 
 
 def is_kind(context: str) -> bool:
@@ -25,15 +39,17 @@ def is_kind(context: str) -> bool:
 
 
 def engine() -> str:
-    """docker or podman: the first whose daemon answers."""
-    for name in ("docker", "podman"):
+    """docker or podman: the one that ENGINE names, else the first whose daemon answers."""
+    known = ("docker", "podman")
+    wanted = [name for name in known if name == os.environ.get("ENGINE")] or known
+    for name in wanted:
         if shutil.which(name):
-            done = subprocess.run([name, "info"], capture_output=True, timeout=30)
-            if done.returncode == 0:
-                return name
+            with suppress(subprocess.TimeoutExpired):
+                if not subprocess.run([name, "info"], capture_output=True, timeout=30).returncode:
+                    return name
     raise UserError(
-        "neither docker nor podman answers.",
-        "Install one of them and start it; `docker info` must succeed.",
+        f"{' and '.join(wanted)} {'do' if len(wanted) > 1 else 'does'} not answer.",
+        f"Install {' or '.join(wanted)} and start it; `{wanted[0]} info` must succeed.",
     )
 
 
@@ -49,9 +65,9 @@ def _kind(*args: str, timeout: float = 120) -> str:
     except FileNotFoundError:
         raise UserError("kind is not on PATH.", "Run `slipway doctor`, or install it.") from None
     except subprocess.TimeoutExpired:
-        raise RuntimeError(f"no end after {timeout:g} s: kind {' '.join(args)}") from None
+        raise Fault(f"no end after {timeout:g} s: kind {' '.join(args)}") from None
     if done.returncode:
-        raise RuntimeError(f"kind {' '.join(args)} failed: {done.stderr.strip()}")
+        raise Fault(f"kind {' '.join(args)} failed: {done.stderr.strip()}")
     return done.stdout
 
 
@@ -74,7 +90,11 @@ def create(say: Callable[[str], None], name: str = NAME) -> str:
         except BaseException:
             _kind("delete", "cluster", "--name", name)  # half a cluster is of no use
             raise
-    return PREFIX + name
+    cluster = Cluster(PREFIX + name)
+    cluster.kubectl(
+        *("patch", "daemonset", "kindnet", "--namespace", "kube-system", "--patch", UNTHROTTLED)
+    )
+    return cluster.context
 
 
 def load(context: str, images: dict[str, Any], say: Callable[[str], None]) -> None:
@@ -103,9 +123,14 @@ def load_archive(context: str, archive: Path) -> None:
 def _load_from_podman(context: str, image: str) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         archive = Path(scratch) / "image.tar"
-        subprocess.run(
-            ["podman", "save", "--output", str(archive), image], check=True, timeout=CREATE_SECONDS
-        )
+        try:
+            subprocess.run(
+                ["podman", "save", "--output", str(archive), image],
+                check=True,
+                timeout=CREATE_SECONDS,
+            )
+        except subprocess.SubprocessError as error:
+            raise Fault(f"{image} cannot be taken out of podman: {error}") from None
         load_archive(context, archive)
 
 

@@ -22,38 +22,50 @@ SECONDS = 30
 def exclusive(cluster: Cluster, say: Callable[[str], None]) -> Iterator[Callable[[], None]]:
     """Hold the lease; the block gets the function that renews it.
 
-    A holder that was killed is waited for until its lease runs out. Raises `UserError` where
-    somebody else is at work.
+    Raises `UserError` where somebody else is at work; so does the function, where this process
+    slept so long that somebody else took the lease.
     """
     me = f"{socket.gethostname()}:{os.getpid()}"
-    found = _held(cluster)
-    if found:
-        say(f"waiting up to {SECONDS + 5} s for another deploy ({_holder(found)}) to end")
-        for _ in wait(SECONDS + 5, pause=2):
-            found = _held(cluster)
-            if not found:
-                break
-        else:
-            raise UserError(
-                f"another deploy of this cluster is at work ({_holder(found)}).",
-                "Wait until it has ended.",
-            )
+    wait_until_free(cluster, say)
     _take(cluster, me)
     try:
         yield lambda: _take(cluster, me)
     finally:
         with suppress(ClusterError):  # it runs out by itself
-            cluster.kubectl("delete", "lease", NAME, "--namespace", NAMESPACE, "--ignore-not-found")
+            if _is_of(cluster.one("lease", NAME, NAMESPACE), me):
+                cluster.kubectl(
+                    *("delete", "lease", NAME, "--namespace", NAMESPACE, "--ignore-not-found")
+                )
 
 
-def _held(cluster: Cluster) -> Object | None:
+def wait_until_free(cluster: Cluster, say: Callable[[str], None]) -> None:
+    """Wait for a holder that was killed, until its lease runs out. Raises `UserError` where
+    somebody else is at work."""
+    found = _held(cluster.one("lease", NAME, NAMESPACE))
+    if not found:
+        return
+    say(f"waiting up to {SECONDS + 5} s for another deploy ({_holder(found)}) to end")
+    for _ in wait(SECONDS + 5, pause=2):
+        found = _held(cluster.one("lease", NAME, NAMESPACE))
+        if not found:
+            return
+    raise UserError(
+        f"another deploy of this cluster is at work ({_holder(found)}).",
+        "Wait until it has ended.",
+    )
+
+
+def _held(lease: Object | None) -> Object | None:
     """The lease, if its holder still renews it."""
-    lease = cluster.one("lease", NAME, NAMESPACE)
     if lease is None:
         return None
     renewed = datetime.fromisoformat(lease["spec"]["renewTime"])
     age = (datetime.now(UTC) - renewed).total_seconds()
     return lease if age < SECONDS else None
+
+
+def _is_of(lease: Object | None, holder: str) -> bool:
+    return lease is not None and lease["spec"].get("holderIdentity") == holder
 
 
 def _holder(lease: Object) -> str:
@@ -63,7 +75,12 @@ def _holder(lease: Object) -> str:
 def _take(cluster: Cluster, me: str) -> None:
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     known = cluster.one("lease", NAME, NAMESPACE)
-    mine = known and known["spec"].get("holderIdentity") == me
+    mine = _is_of(known, me)
+    if not mine and (held := _held(known)):
+        raise UserError(
+            f"another deploy of this cluster is at work ({_holder(held)}).",
+            "Wait until it has ended.",
+        )
     lease = {
         "apiVersion": "coordination.k8s.io/v1",
         "kind": "Lease",

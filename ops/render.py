@@ -6,7 +6,6 @@ A wrong value is found here, so that no install stops half-way for it.
 from __future__ import annotations
 
 import re
-import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from ops.helm import SECONDS
 from ops.platform import CHARTS, Platform, Release, packages, vendors
 from slipway.errors import UserError
+from slipway.helm import HelmError, helm
 
 KUBERNETES = "1.34.0"
 """What charts are rendered for where no cluster tells its own version."""
@@ -54,7 +53,7 @@ def render(
 ) -> list[dict[str, Any]]:
     files = platform.value_files(release.name, images)
     command = [
-        *("helm", "template", release.name, str(chart_of(release))),
+        *("template", release.name, str(chart_of(release))),
         *("--namespace", release.namespace, "--include-crds", "--kube-version", version),
         *(part for file in files for part in ("--values", str(file))),
     ]
@@ -62,19 +61,13 @@ def render(
         command += ["--post-renderer", str(CHARTS / "post-renderers" / renderer)]
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=SECONDS, cwd=scratch
-            )
-        except FileNotFoundError:
+            text = helm(*command, cwd=Path(scratch))
+        except HelmError as error:
             raise UserError(
-                "helm is not on PATH.", "Run `slipway doctor`, or install it."
+                f"{release.name} cannot be rendered: {reason(str(error))}.",
+                f"Correct {_places(platform, release)}.",
             ) from None
-    if done.returncode:
-        raise UserError(
-            f"{release.name} cannot be rendered: {reason(done.stderr)}.",
-            f"Correct {_places(platform, release)}.",
-        )
-    return [one for one in yaml.load_all(done.stdout, _Loader) if one]
+    return [one for one in yaml.load_all(text, _Loader) if one]
 
 
 def reason(text: str) -> str:

@@ -18,7 +18,9 @@ from ops.cluster import Cluster, ClusterError, wait
 from ops.dump import count, load
 from ops.platform import CHARTS
 from ops.stores import DATABASES, Stores, stores
-from slipway.errors import UserError
+from slipway.errors import Fault, UserError
+from slipway.helm import MODELS_DRIVER
+from slipway.helm import helm as run_helm
 from slipway.storage import Location, explained, locate
 
 USERS = ("kubeflow", "mlflow")
@@ -59,7 +61,7 @@ def restore(cluster: Cluster, source: str, say: Say, replace: bool = False) -> d
         found = aliases(there.server)
     wanted = json.loads(checked(place / "registry.json", files["registry.json"]))
     if found != wanted:
-        raise RuntimeError(f"aliases are {found} after the restore, and were {wanted}")
+        raise Fault(f"aliases are {found} after the restore, and were {wanted}.")
     _materialize(cluster, say)
     for path in sorted(files):
         if path.startswith("models/"):
@@ -195,9 +197,9 @@ def _install(cluster: Cluster, name: str, values: bytes, say: Say) -> None:
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
         file.write(values)
         file.flush()
-        helm.helm(
+        run_helm(
             *("upgrade", "--install", name, str(CHARTS / "model"), "--namespace", helm.MODELS),
             *("--kube-context", cluster.context, "--values", file.name),
-            driver=helm.MODELS_DRIVER,
+            driver=MODELS_DRIVER,
         )
     say(f"model {name} is installed again")

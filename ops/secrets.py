@@ -6,7 +6,7 @@ The file declares passwords and the secrets that are filled with them. Passwords
 secret. What is missing there is generated, what is there is never changed; all other secrets of
 ours follow it. A secret that somebody else made is left alone, and must have every key.
 
-Runs in a pod, or with a kubeconfig; may run twice at the same time. Prints no value.
+Runs in a pod, with its account; may run twice at the same time. Prints no value.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import base64
 import json
-import os
 import secrets
 import string
 import sys
@@ -255,12 +254,11 @@ def _api() -> CoreV1Api:
     from kubernetes import client, config
 
     try:
-        if "KUBERNETES_SERVICE_HOST" in os.environ:
-            config.load_incluster_config()
-        else:
-            config.load_kube_config()
+        config.load_incluster_config()
     except config.ConfigException as error:
-        raise UserError(f"No cluster is named: {error}.", "Set KUBECONFIG.") from None
+        raise UserError(
+            f"This is no pod ({error}).", "charts/foundation runs it as a Job."
+        ) from None
     return client.CoreV1Api()
 
 

@@ -11,6 +11,7 @@ import subprocess
 import tarfile
 import tempfile
 import urllib.request
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,11 +40,17 @@ class Tool:
 
 
 def prepare(*names: str) -> list[Tool]:
-    """Have these tools, and put those that were downloaded first on PATH of this process."""
+    """Have these tools, downloaded where PATH has none that fits, at hand for this process."""
     found = [find(name) or download(name) for name in names]
-    if any(tool.path.parent == FOLDER for tool in found):
-        os.environ["PATH"] = f"{FOLDER}{os.pathsep}{os.environ.get('PATH', '')}"
+    use(found)
     return found
+
+
+def use(found: Iterable[Tool]) -> None:
+    """Have those that were downloaded first on PATH of this process."""
+    path, first = os.environ.get("PATH", ""), f"{FOLDER}{os.pathsep}"
+    if any(tool.path.parent == FOLDER for tool in found) and not path.startswith(first):
+        os.environ["PATH"] = first + path
 
 
 def wanted(kind: bool) -> list[str]:
@@ -115,7 +122,7 @@ def download(name: str) -> Tool:
     FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=FOLDER) as scratch:
         got = Path(scratch) / "download"
-        _fetch(name, url, got, pin["install"])
+        _fetch(f"{name} {pin['accept']}", url, got, pin["install"])
         found = hashlib.sha256(got.read_bytes()).hexdigest()
         if found != wanted_sum:
             raise UserError(

@@ -62,9 +62,7 @@ class Certificate:
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m ops webhook-certificate", description=__doc__)
-    parser.add_argument(
-        "--context", default="", help="of the kubeconfig; the current one if left out"
-    )
+    parser.add_argument("--context", required=True, help="of the kubeconfig")
     parser.add_argument("--wait", type=float, default=0, help="seconds to wait for the webhooks")
     args = parser.parse_args(argv)
     cluster = connect(args.context)

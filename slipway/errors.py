@@ -1,4 +1,4 @@
-"""The one error that a user is meant to read."""
+"""The two errors that a user is meant to read. Commands print them without a traceback."""
 
 
 class UserError(Exception):
@@ -11,3 +11,10 @@ class UserError(Exception):
         super().__init__(f"{problem} {fix}".strip())
         self.problem = problem
         self.fix = fix
+
+
+class Fault(RuntimeError):
+    """Something outside failed, told in a sentence; the same command may succeed later.
+
+    Commands exit with code 1.
+    """

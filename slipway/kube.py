@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 from slipway.errors import UserError
 
 SECONDS = 30.0
+PAUSE = 1.0
 PATIENCE = 180.0
 """How long the API may be away, or answer with its own faults, before a wait gives up."""
 
@@ -58,12 +60,24 @@ class Kube:
 
     def passing(self, error: Exception) -> bool:
         """Whether this failure of a call is of the kind that passes; True only for so long."""
-        status = getattr(error, "status", None)
-        if status is not None and 400 <= status < 500 and status != 429:
+        if _is_final(getattr(error, "status", None)):
             return False
         now = time.monotonic()
         self._failing_since = self._failing_since or now
         return now - self._failing_since < PATIENCE
+
+    def patiently(self, work: Callable[[], Any]) -> Any:
+        """What `work` gives, which is done again while the API is away."""
+        from kubernetes.client import ApiException
+        from urllib3.exceptions import HTTPError
+
+        while True:
+            try:
+                return work()
+            except (ApiException, HTTPError) as error:
+                if not self.passing(error):
+                    raise
+            time.sleep(PAUSE)
 
     def _call(self, method: str, path: str, kind: str, body: Any, query: dict[str, object]) -> Any:
         from kubernetes.client import ApiException
@@ -82,9 +96,12 @@ class Kube:
                 response_type=kind,
                 auth_settings=["BearerToken"],
                 _return_http_data_only=True,
-                _request_timeout=SECONDS,
+                # To connect, and to be answered. A single float is silently no timeout at all.
+                _request_timeout=(SECONDS, SECONDS),
             )
         except ApiException as error:
+            if _is_final(error.status):
+                self._failing_since = None  # it answers, though not as hoped
             if error.status == 403:
                 raise UserError(
                     f"Kubernetes forbids {method} {path}.",
@@ -94,3 +111,8 @@ class Kube:
             raise
         self._failing_since = None
         return answer
+
+
+def _is_final(status: int | None) -> bool:
+    """Whether an answer of this HTTP status stays the same when it is asked for again."""
+    return status is not None and 400 <= status < 500 and status != 429

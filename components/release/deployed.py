@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
@@ -14,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.code import ROOT
 from slipway.errors import UserError
+from slipway.helm import MODELS_DRIVER as DRIVER
+from slipway.helm import HelmError, helm
 from slipway.pods import restarts, why_waiting
 
 if TYPE_CHECKING:
     from slipway.kube import Kube
 
 CHART = ROOT / "charts" / "model"
-DRIVER = "configmap"
-"""Where Helm keeps its record: reading Secrets would open the stores to whoever releases."""
-SECONDS = 120
 TRIES = 6
 CONFLICT = "the object has been modified"
 HICCUPS = (
@@ -38,10 +35,6 @@ HICCUPS = (
 """What Helm says while an API server or KServe's webhook restarts: worth another try."""
 EVENTS = 5
 """Warnings that are shown of a version that does not come up."""
-
-
-class HelmError(RuntimeError):
-    """Helm failed; the text is what it said."""
 
 
 @dataclass(frozen=True)
@@ -122,10 +115,11 @@ class Deployed:
     def events(self, version: str) -> list[str]:
         """The newest warnings about a version, without those that pass by themselves."""
         found = self.ask("GET", self.core("events"), fieldSelector="type=Warning")["items"]
+        own = f"{self.isvc(version)}-"  # v1 is the beginning of v10, too
         mine = [
             event
             for event in found
-            if event["involvedObject"].get("name", "").startswith(self.isvc(version))
+            if f"{event['involvedObject'].get('name', '')}-".startswith(own)
             and CONFLICT not in event.get("message", "")
         ]
         mine.sort(key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
@@ -144,16 +138,7 @@ class Deployed:
 
     def ask(self, method: str, path: str, body: Any = None, **query: object) -> Any:
         """The Kubernetes API's answer; one that restarts is asked again. Raises `ApiException`."""
-        from kubernetes.client import ApiException
-        from urllib3.exceptions import HTTPError
-
-        while True:
-            try:
-                return self._kube.call(method, path, body, **query)
-            except (ApiException, HTTPError) as error:
-                if not self._kube.passing(error):
-                    raise
-            time.sleep(1)
+        return self._kube.patiently(lambda: self._kube.call(method, path, body, **query))
 
     def find(self, path: str) -> dict[str, Any] | None:
         """None where there is no such object."""
@@ -210,21 +195,7 @@ class Deployed:
         where = ["--namespace", self.namespace]
         if self.context:
             where += ["--kube-context", self.context]
-        try:
-            done = subprocess.run(
-                ["helm", *args, *where],
-                capture_output=True,
-                text=True,
-                timeout=SECONDS,
-                env={**os.environ, "HELM_DRIVER": DRIVER},
-            )
-        except FileNotFoundError:
-            raise UserError("helm is not on PATH.", "Install it: `slipway doctor`.") from None
-        except subprocess.TimeoutExpired:
-            raise HelmError(f"no answer in {SECONDS} s: helm {' '.join(args)}") from None
-        if done.returncode:
-            raise HelmError(done.stderr.strip() or f"helm {' '.join(args)} failed")
-        return done.stdout
+        return helm(*args, *where, driver=DRIVER)
 
 
 @dataclass
@@ -258,9 +229,5 @@ def _chart_is_whole() -> None:
     """In a checkout, the library chart is put into the chart; an image has it there."""
     if not (CHART / "Chart.yaml").exists():
         raise UserError(f"{CHART} is no chart.", "Run this in a checkout, or in the tools image.")
-    if list((CHART / "charts").glob("common-*.tgz")):
-        return
-    command = ["helm", "dependency", "build", "--skip-refresh", str(CHART)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
-    if done.returncode:
-        raise HelmError(done.stderr.strip())
+    if not list((CHART / "charts").glob("common-*.tgz")):
+        helm("dependency", "build", "--skip-refresh", str(CHART))

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from slipway.cli._options import context_option, table
+from slipway.cli._platform import reach
 from slipway.cli.console import Progress
 from slipway.errors import UserError
 
@@ -23,13 +25,6 @@ _ENDPOINT = click.option(
     metavar="URL",
     help="KFP's API.  [default: through the cluster]",
 )
-_CONTEXT = click.option(
-    "--context",
-    envvar="CONTEXT",
-    show_envvar=True,
-    default="",
-    help="Context of the kubeconfig.  [default: the current one]",
-)
 _NAMESPACE = click.option(
     "--namespace",
     envvar="SLIPWAY_NAMESPACE",
@@ -43,21 +38,26 @@ def on_cluster(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options that say where, and passes `cluster`."""
 
     @_ENDPOINT
-    @_CONTEXT
+    @context_option
     @_NAMESPACE
     @wraps(command)
     def inner(endpoint: str, context: str, namespace: str, **others: Any) -> Any:
         from pipelines.connect import connected
+        from slipway.kube import in_pod
 
-        with connected(endpoint, context, namespace) as cluster, _faults():
+        if not endpoint and (context or not in_pod()):
+            context = reach(context).context
+        with faults(), connected(endpoint, context, namespace) as cluster:
             return command(cluster=cluster, **others)
 
     return inner
 
 
 @contextmanager
-def _faults() -> Iterator[None]:
+def faults() -> Iterator[None]:
+    """What the two APIs refuse is told in their words."""
     from kubernetes.client import ApiException
+    from urllib3.exceptions import HTTPError
 
     from pipelines.api import ApiError
 
@@ -67,6 +67,8 @@ def _faults() -> Iterator[None]:
         raise click.ClickException(f"KFP's API: {error}") from None
     except ApiException as error:
         raise click.ClickException(f"Kubernetes: {error.reason} (HTTP {error.status})") from None
+    except HTTPError as error:
+        raise click.ClickException(f"Kubernetes does not answer: {error}") from None
 
 
 def identity_of(cluster: Cluster, wanted: str) -> str:
@@ -108,7 +110,6 @@ def watch(cluster: Cluster, run: str) -> None:
 
 def show_steps(run: dict[str, Any]) -> None:
     from pipelines.runs import seconds_of, steps
-    from slipway.cli._options import table
 
     rows = [[step.name, step.state, _seconds(step.seconds)] for step in steps(run)]
     rows.append(["whole run", run.get("state", "").lower(), _seconds(seconds_of(run))])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from slipway.cli._cluster import faults
 from slipway.errors import UserError
 from slipway.files import read_json
 from slipway.project import Project
@@ -67,20 +68,19 @@ def first_run(
 
 def _train(cluster: Cluster, project: Project, images: Path, say: Say) -> dict[str, Any]:
     """The run's details, after its end."""
-    from pipelines.api import ApiError
     from pipelines.compile import built_images
     from pipelines.connect import connected
     from pipelines.local import StepFailed
     from pipelines.submit import follow, start, upload
 
     try:
-        with connected("", cluster.context, NAMESPACE) as pipelines:
+        with faults(), connected("", cluster.context, NAMESPACE) as pipelines:
             version = upload(pipelines.api, project, built_images(images))
             run, new = start(pipelines.api, project, version, "")
             say(f"run {run} of version {version.name}" + ("" if new else ", on its way already"))
             done: dict[str, Any] = follow(pipelines, run, lambda event: _tell(event, say))
             return done
-    except (ApiError, StepFailed) as error:
+    except StepFailed as error:
         raise click.ClickException(str(error)) from None
 
 

@@ -8,7 +8,7 @@ from typing import IO, Any
 
 import click
 
-from slipway.errors import UserError
+from slipway.errors import Fault, UserError
 
 project_option = click.option(
     "--project",
@@ -29,6 +29,16 @@ as_of_option = click.option(
 )
 """Passes `as_of: str`."""
 
+context_option = click.option(
+    "--context",
+    envvar="CONTEXT",
+    default="",
+    show_envvar=True,
+    metavar="NAME",
+    help="The cluster, as the kubeconfig names its context.  [default: kind-slipway]",
+)
+"""Passes `context: str`; what it means is `ops.cluster.connect`'s to say."""
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 """Passes `as_json: bool`."""
 
@@ -41,13 +51,16 @@ class _Mistake(click.ClickException):
 
 
 class Group(click.Group):
-    """A group of commands in which a `UserError` ends in its own words and exit code 2."""
+    """A group of commands in which a `UserError` ends in its own words and exit code 2, a `Fault`
+    in its own and 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except UserError as error:
             raise _Mistake(str(error)) from None
+        except Fault as error:
+            raise click.ClickException(str(error)) from None
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -5,17 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-context_option = click.option(
-    "--context",
-    envvar="CONTEXT",
-    default="",
-    show_envvar=True,
-    help="Context of the kubeconfig.  [default: kind-slipway, or the only one]",
-)
-"""Passes `context: str`."""
+if TYPE_CHECKING:
+    from ops.cluster import Cluster
 
 profile_option = click.option(
     "--profile",
@@ -54,6 +49,15 @@ mirror_option = click.option(
     help="Registry that holds images under their full names, like HOST:PORT/ghcr.io/acme/app.",
 )
 """Passes `mirror: str`."""
+
+
+def reach(context: str, *programs: str) -> Cluster:
+    """The cluster of `--context`, with kubectl and these programs at hand."""
+    from ops.cluster import connect
+    from ops.tools import prepare
+
+    prepare("kubectl", *programs)
+    return connect(context)
 
 
 def narrator() -> Callable[[str], None]:

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from slipway.cli._options import project_option, table
+from slipway.cli._options import context_option, project_option, table
 from slipway.cli._platform import (
-    context_option,
     gateway_option,
     mirror_option,
     narrator,
     profile_option,
+    reach,
     values_option,
 )
+from slipway.errors import UserError
 from slipway.files import write_json
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     default=None,
     show_envvar=True,
-    help="Folder of `make bundle`: nothing is fetched from elsewhere.",
+    help="Folder of `make bundle`: charts and images come from it alone.",
 )
 @mirror_option
 @click.option("--only", multiple=True, metavar="RELEASE", help="This release alone; repeatable.")
@@ -59,11 +60,15 @@ def deploy(
     from ops import bundle as bundles
     from ops import deploy as platforms
     from ops import kind, tools
-    from ops.cluster import ClusterError, connect
-    from ops.helm import HelmError
+    from ops.cluster import OURS
     from ops.platform import Platform
     from slipway.project import Project
 
+    if on_kind and context not in ("", OURS):
+        raise UserError(
+            f"--kind installs on the kind cluster, and the context '{context}' is named as well.",
+            "Leave one of the two out.",
+        )
     signal.signal(signal.SIGTERM, _stop)
     say = narrator()
     loaded = Project.load(project) if run else None
@@ -71,11 +76,14 @@ def deploy(
     times = platforms.Times()
     try:
         with times.phase("tools"):
-            tools.prepare(*tools.wanted(on_kind))
+            tools.prepare(*tools.wanted(on_kind or kind.is_kind(context or OURS)))
+        if bundle:
+            with times.phase("bundle check"):
+                bundles.check(bundle, profile)
         if on_kind:
             with times.phase("kind"):
                 context = kind.create(say)
-        cluster = connect(context)
+        cluster = reach(context)
         if bundle:
             with times.phase("bundle"):
                 bundles.use(bundle, cluster, say, mirror)
@@ -86,8 +94,6 @@ def deploy(
 
             images = platforms.images_file(bundle)
             facts = first_run(cluster, wanted, loaded, gateway, images, say, times)
-    except (platforms.DeployError, ClusterError, HelmError) as error:
-        raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
         raise click.ClickException("stopped; the same command goes on from here") from None
     summary = {"context": cluster.context, "profile": profile, "seconds": times.seconds, **facts}
@@ -108,7 +114,6 @@ def _table(cluster: Cluster, facts: Values, gateway: str, summary: dict[str, Any
     """Places, logins, seconds."""
     from ops.gateway import address
     from ops.places import places
-    from slipway.errors import UserError
 
     try:
         url = address(cluster, facts, gateway)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from slipway.cli._platform import context_option, narrator, profile_option, values_option
+from slipway.cli._options import context_option
+from slipway.cli._platform import narrator, profile_option, reach, values_option
 
 
 @click.command()
@@ -22,21 +23,30 @@ from slipway.cli._platform import context_option, narrator, profile_option, valu
     help="`data` keeps the volumes, and says which.",
 )
 def down(context: str, profile: str, values: Path | None, keep: str) -> None:
-    """Take the platform off a cluster; a kind cluster of ours is deleted."""
+    """Take the platform off a cluster; a kind cluster of ours is deleted.
+
+    What the last deploy recorded goes, and what a first one, that never ended, can have begun with
+    this profile and these values.
+    """
     from ops import kind
-    from ops.cluster import OURS, connect
+    from ops.cluster import OURS
+    from ops.deploy import recorded
     from ops.down import down as take_down
     from ops.platform import Platform
     from ops.tools import prepare
 
     say = narrator()
-    prepare("kubectl", "helm")
-    cluster = connect(context)
-    if cluster.context == OURS and not keep:
+    if (context or OURS) == OURS and not keep:
+        if not context:
+            say(f"no CONTEXT is named: {OURS} is meant")
         prepare("kind")
-        kind.delete(say)
+        kind.delete(say)  # also one that does not answer any more
         return
-    kept = take_down(cluster, Platform.load(profile, values), say, keep_data=keep == "data")
+    wanted = Platform.load(profile, values)
+    cluster = reach(context, "helm")
+    installed = recorded(cluster)
+    names = [one["name"] for one in installed["releases"]] if installed else []
+    kept = take_down(cluster, wanted.releases_with(names), say, keep_data=keep == "data")
     for one in kept:
         click.echo(f"kept: {one}")
     click.echo("the platform is gone" if not kept else "the rest of the platform is gone")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from slipway.cli._cluster import faults
 from slipway.cli._options import json_option, project_option, table
+from slipway.cli._platform import reach
 from slipway.project import Project
 
 if TYPE_CHECKING:
@@ -23,13 +25,15 @@ NAMESPACE = "models"
 NEWEST = 10
 """Versions that are shown beside those that have an alias or requests."""
 
-context_option = click.option(
+registry_option = click.option(
     "--context",
     envvar="CONTEXT",
+    default="",
+    show_envvar=True,
     metavar="NAME",
-    help="The cluster, as the kubeconfig names it.  [default: no cluster, this machine]",
+    help="The cluster, as the kubeconfig names its context.  [default: none, this machine]",
 )
-"""Passes `context: str | None`."""
+"""Passes `context: str`, empty for what `slipway demo` and `slipway run` registered here."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +47,23 @@ class Serving:
 
 @click.command()
 @project_option
-@context_option
+@registry_option
 @click.option("--all", "everything", is_flag=True, help="Older versions as well.")
 @json_option
-def models(project: Path, context: str | None, everything: bool, as_json: bool) -> None:
-    """List the versions of the model: aliases, gates, and what serves how much."""
+def models(project: Path, context: str, everything: bool, as_json: bool) -> None:
+    """List the versions of the model: aliases, gates, and what serves how much.
+
+    They are those of this machine's registry, or, with a context, of that cluster's; the first line
+    says which.
+    """
     loaded = Project.load(project)
+    place = place_of(loaded, context)
     with registry_of(loaded, context) as registry:
         versions = registry.versions()
     model = deployed(loaded, context) if context else None
-    values = model.values() if model else None
-    serving = {} if model is None or values is None else _serving(model, values)
+    with faults():
+        values = model.values() if model else None
+        serving = {} if model is None or values is None else _serving(model, values)
     listed = [
         {
             "version": item.version,
@@ -64,16 +74,17 @@ def models(project: Path, context: str | None, everything: bool, as_json: bool) 
             "rolled_back": item.tags.get("rolled_back"),
             **_shown(serving.get(item.version)),
         }
-        for place, item in enumerate(versions)
-        if everything or place < NEWEST or item.aliases or item.version in serving
+        for number, item in enumerate(versions)
+        if everything or number < NEWEST or item.aliases or item.version in serving
     ]
     name = loaded.contract.name
     if as_json:
-        click.echo(json.dumps({"model": name, "versions": listed}, indent=2))
+        click.echo(json.dumps({"model": name, "registry": place, "versions": listed}, indent=2))
         return
     if not listed:
-        click.echo(f"{name} has no version yet: run the training pipeline")
+        click.echo(f"{name} has no version yet in {place}: run the training pipeline")
         return
+    click.echo(f"{name} in {place}\n")
     header = ["version", "aliases", "gates", "engine", "registered"]
     header += ["requests", "state"] if context else []
     click.echo(
@@ -101,8 +112,17 @@ def models(project: Path, context: str | None, everything: bool, as_json: bool) 
             click.echo(f"version {item['version']} was rolled back {item['rolled_back']}")
 
 
+def place_of(project: Project, context: str) -> str:
+    """Which registry is meant, in words."""
+    if given := os.environ.get("MLFLOW_TRACKING_URI"):
+        return f"the registry {given} (MLFLOW_TRACKING_URI)"
+    if context:
+        return f"the registry of the cluster {context}"
+    return f"the registry of this machine ({project.home.path})"
+
+
 @contextmanager
-def registry_of(project: Project, context: str | None) -> Iterator[Registry]:
+def registry_of(project: Project, context: str) -> Iterator[Registry]:
     """The registry of this machine, or the cluster's, through a forwarded port."""
     from slipway.registry import Registry
 
@@ -113,10 +133,9 @@ def registry_of(project: Project, context: str | None) -> Iterator[Registry]:
 def deployed(project: Project, context: str) -> Deployed:
     """The project's model on the cluster of `context`."""
     from components.release.deployed import Deployed
-    from ops.cluster import connect
 
     namespace = os.environ.get("SLIPWAY_MODELS_NAMESPACE", NAMESPACE)
-    return Deployed(project.contract.name, namespace, connect(context).context)
+    return Deployed(project.contract.name, namespace, reach(context, "helm").context)
 
 
 def host(name: str, values: dict[str, Any]) -> str:
@@ -126,22 +145,16 @@ def host(name: str, values: dict[str, Any]) -> str:
 
 
 @contextmanager
-def _tracking(context: str | None) -> Iterator[None]:
-    if context is None:
+def _tracking(context: str) -> Iterator[None]:
+    if not context or os.environ.get("MLFLOW_TRACKING_URI"):
         yield
         return
-    from ops.cluster import connect
-
-    given = os.environ.get("MLFLOW_TRACKING_URI")
-    forwarded = nullcontext("") if given else connect(context).forward("mlflow", "mlflow", 5000)
-    with forwarded as address:
-        if address:
-            os.environ["MLFLOW_TRACKING_URI"] = f"http://{address}"
+    with reach(context).forward("mlflow", "mlflow", 5000) as address:
+        os.environ["MLFLOW_TRACKING_URI"] = f"http://{address}"
         try:
             yield
         finally:
-            if address:
-                del os.environ["MLFLOW_TRACKING_URI"]
+            del os.environ["MLFLOW_TRACKING_URI"]
 
 
 def _serving(model: Deployed, values: dict[str, Any]) -> dict[str, Serving]:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from slipway.cli._cluster import faults
 from slipway.cli._options import project_option
-from slipway.cli.models import context_option, deployed, registry_of
+from slipway.cli.models import deployed, place_of, registry_of, registry_option
 from slipway.errors import UserError
 from slipway.project import Project
 
@@ -20,32 +21,28 @@ if TYPE_CHECKING:
 
 @click.command()
 @project_option
-@context_option
+@registry_option
 @click.option("--to", "version", metavar="VERSION", help="[default: the version before]")
 @click.option("--reason", default="", metavar="TEXT", help="Why; it is kept with the version.")
-def rollback(project: Path, context: str | None, version: str | None, reason: str) -> None:
+def rollback(project: Path, context: str, version: str | None, reason: str) -> None:
     """Bring the version before back: first the traffic, then the alias `champion`.
 
-    A release that is under way is stopped. No request is lost: the version is started again where
-    it is gone, and the other one goes only afterwards.
+    Without a context it is this machine's champion, for `slipway serve`, and no cluster is touched.
+    On a cluster, a release that is under way is stopped. No request is lost: the version is started
+    again where it is gone, and the other one goes only afterwards.
     """
     loaded = Project.load(project)
-    with registry_of(loaded, context) as registry:
-        if context is None:
+    place = place_of(loaded, context)
+    with faults(), registry_of(loaded, context) as registry:
+        if not context:
             to = _known(registry, version) if version else _earlier_champion(registry)
-        else:
-            to = _on_cluster(deployed(loaded, context), registry, version)
-        try:
             _in_registry(registry, to, reason)
-        except Exception as error:
-            if context is None:
-                raise
-            raise click.ClickException(
-                f"version {to} serves, but the registry could not be told ({error}); the next "
-                f"release would undo this. Run `slipway rollback --to {to}` again."
-            ) from error
-    where = "answers" if context else "is champion; `slipway serve` takes it when it starts"
-    click.echo(f"{loaded.contract.name} version {to} {where}")
+        else:
+            to = _on_cluster(deployed(loaded, context), registry, version, reason)
+    answers = f"answers on the cluster {context} and " if context else ""
+    click.echo(f"{loaded.contract.name} version {to} {answers}is champion in {place}")
+    if not context:
+        click.echo("`slipway serve` takes it when it starts; no cluster was touched")
 
 
 def _known(registry: Registry, version: str) -> str:
@@ -67,26 +64,30 @@ def _earlier_champion(registry: Registry) -> str:
     return earlier
 
 
-def _on_cluster(model: Deployed, registry: Registry, version: str | None) -> str:
+def _on_cluster(model: Deployed, registry: Registry, version: str | None, reason: str) -> str:
+    from components.release.lease import Lease
     from components.release.rollout import roll_out
+
+    def say(text: str) -> None:
+        click.echo(text, err=True)
 
     values = model.values()
     if not values or not values["versions"]:
         raise UserError(f"{model.name} does not serve here.", "Run the training pipeline first.")
     entry = _entry(model.name, values, registry, version)
     to = str(entry["version"])
-    roll_out(
-        model,
-        {},
-        entry,
-        steps=(),
-        hold=0,
-        # Its pods are ready only once they have reproduced the package's reference predictions.
-        prove=lambda: None,
-        say=lambda text: click.echo(text, err=True),
-        why=f"rollback to version {to}",
-        force=True,
-    )
+    with Lease(model, f"rollback to version {to}", say, force=True) as lease:
+        # No proof: its pods are ready only once they have reproduced the reference predictions.
+        roll_out(model, lease, {}, entry, steps=(), hold=0, prove=lambda: None, say=say)
+        # Before the lease goes: a release that waits for it asks the registry who is champion.
+        try:
+            _in_registry(registry, to, reason)
+        except Exception as error:
+            raise click.ClickException(
+                f"version {to} serves, but the registry could not be told ({error}); the next "
+                "release would undo this. Run "
+                f"`slipway rollback --context {model.context} --to {to}`."
+            ) from error
     return to
 
 
@@ -105,7 +106,7 @@ def _entry(
         if not previous:
             raise UserError(
                 f"{name} remembers no version before this one.",
-                "Name one with --to; `slipway models` lists them.",
+                "Name one with --to; `slipway models`, with the same context, lists them.",
             )
         return dict(previous)
     if found := find(values, version):

@@ -6,8 +6,8 @@ import json
 
 import click
 
-from slipway.cli._options import json_option, table
-from slipway.cli._platform import context_option
+from slipway.cli._options import context_option, json_option, table
+from slipway.cli._platform import reach
 
 
 @click.command()
@@ -15,13 +15,10 @@ from slipway.cli._platform import context_option
 @json_option
 def status(context: str, as_json: bool) -> None:
     """What runs on the cluster, in which version, what is unhealthy and why; exit code 1 then."""
-    from ops.cluster import connect
     from ops.deploy import deployed
     from ops.status import look
-    from ops.tools import prepare
 
-    prepare("kubectl", "helm")
-    cluster = connect(context)
+    cluster = reach(context, "helm")
     found = look(cluster, deployed(cluster))
     if as_json:
         click.echo(json.dumps(found.as_json(), indent=2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from difflib import get_close_matches
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ HIGHER_IS_BETTER = frozenset({"roc_auc", "pr_auc", "accuracy", "f1_macro", "r2"}
 TIME_SLICES = ("month", "day_of_week", "hour")
 RESERVED = frozenset({"row_id", "window"})
 DATABASES = frozenset({"sqlite", "postgresql", "mysql", "mariadb", "mssql", "oracle"})
+LONGEST_CANARY = timedelta(days=1)
 
 
 class Problem(NamedTuple):
@@ -281,3 +283,9 @@ def _serving(contract: Contract) -> Iterator[Problem]:
                 f"{steps[at]} per cent after {steps[at - 1]} is no step forward",
                 "let the steps rise",
             )
+    if len(steps) * serving.canary.hold > LONGEST_CANARY:
+        yield Problem(
+            ("serving", "canary", "hold"),
+            f"{len(steps)} steps of this length take more than a day, when the release is ended",
+            "hold for less, or take fewer steps",
+        )

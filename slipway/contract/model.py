@@ -270,7 +270,7 @@ class Canary(Section):
     steps: tuple[Annotated[int, Field(gt=0, lt=100)], ...] = (10, 50)
     """Per cent of the requests that it gets, one step after the other; then all. Empty: at once."""
     hold: Duration = parse_duration("30s")
-    """How long each step lasts; a version that falters meanwhile is taken back."""
+    """How long each step lasts, all of them a day at most; a version that falters is taken back."""
 
 
 class Serving(Section):

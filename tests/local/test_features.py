@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from servers import s3_server
 
 from feature_repo.build import MANIFEST, TRAINING_SET, build, feature_version, view_location
 from slipway.arrow import ARROW_TYPES
@@ -651,26 +652,10 @@ def test_facts_of_the_step_are_what_the_report_needs(real, tmp_path):
 
 
 def test_sources_and_features_may_lie_in_an_object_store(tmp_path, monkeypatch):
-    import boto3
-    from moto.server import ThreadedMotoServer
-
     project = small(tmp_path)
     local = build_small(project)
-    server = ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "made",
-        "AWS_SECRET_ACCESS_KEY": "up",
-        "AWS_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "SLIPWAY_FEATURES_URI": "s3://shelf/features",
-    }.items():
-        monkeypatch.setenv(name, value)
-    try:
-        s3 = boto3.client("s3", region_name="us-east-1")
-        s3.create_bucket(Bucket="shelf")
+    monkeypatch.setenv("SLIPWAY_FEATURES_URI", "s3://shelf/features")
+    with s3_server(monkeypatch, "shelf") as s3:
         sources = DataStore("s3://shelf/data")
         manifest, _ = sources.write(
             {
@@ -684,8 +669,6 @@ def test_sources_and_features_may_lie_in_an_object_store(tmp_path, monkeypatch):
         remote.fetch_training_set(tmp_path / "fetched.parquet")
         s3.delete_object(Bucket="shelf", Key=f"features/{remote.id}/{MANIFEST}")
         without_manifest = build(project, sources, manifest.id, as_of)
-    finally:
-        server.stop()
     assert remote.location == f"s3://shelf/features/{remote.id}"
     assert (remote.reused, again.reused, without_manifest.reused) == (False, True, False)
     expected = Path(local.location) / TRAINING_SET

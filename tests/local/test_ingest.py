@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 import zipfile
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +21,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from events_project import ROWS, csv_text, event_rows, make_project, make_step
+from servers import s3_server
 
 from components.ingest.step import ingest
 from slipway.data import DataStore
@@ -296,23 +296,8 @@ def test_a_download_that_breaks_off_is_no_data(tmp_path):
 
 @pytest.fixture
 def s3(monkeypatch):
-    """An S3 on loopback with a bucket, as the standard environment names it."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
-    client = boto3.client("s3", region_name="us-east-1")
-    client.create_bucket(Bucket="shop-data")
-    yield client
-    # Its state is the process's: the next server would start with this one's objects.
-    urllib.request.urlopen(f"http://{host}:{port}/moto-api/reset", data=b"").close()
-    server.stop()
+    with s3_server(monkeypatch, "shop-data") as client:
+        yield client
 
 
 def test_s3_holds_sources_and_versions_like_a_folder(tmp_path, reference, s3, monkeypatch):

@@ -2,13 +2,13 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from ops import tools
 from slipway.project import Project
 from slipway.registry import CHAMPION, Registry
 
@@ -61,18 +61,23 @@ def test_versions_are_listed_with_what_they_are_for(project, registry):
         ("2", ["champion"], "passed"),
         ("1", [], "passed"),
     ]
-    assert "champion" in slipway(project, "models").stdout
+    shown = slipway(project, "models").stdout
+    assert "champion" in shown
+    # Nobody takes it for a cluster's.
+    assert shown.startswith(f"minimal in the registry of this machine ({project.home.path})\n")
+    assert listed["registry"] == f"the registry of this machine ({project.home.path})"
 
 
 def test_a_model_without_versions_says_so(project):
     done = slipway(project, "models")
-    assert done.stdout.strip() == "minimal has no version yet: run the training pipeline"
+    assert done.stdout.startswith("minimal has no version yet in the registry of this machine (")
 
 
 def test_rollback_makes_the_champion_before_champion_again(project, registry):
     done = slipway(project, "rollback", "--reason", "too many false alarms")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("minimal version 1 is champion")
+    assert done.stdout.startswith("minimal version 1 is champion in the registry of this machine (")
+    assert done.stdout.endswith("no cluster was touched\n")
     assert registry.version_of(CHAMPION) == "1"
     (two,) = [item for item in registry.versions() if item.version == "2"]
     assert two.tags["rolled_back"].endswith("to version 1: too many false alarms")
@@ -93,7 +98,7 @@ def test_a_rollback_that_cannot_be_is_one_sentence(project, registry):
     assert registry.version_of(CHAMPION) == "2"
 
 
-@pytest.mark.skipif(not shutil.which("kubectl"), reason="no kubectl on PATH")
+@pytest.mark.skipif(not tools.find("kubectl"), reason="no kubectl on PATH that fits")
 @pytest.mark.parametrize("command", ["models", "rollback"])
 def test_a_cluster_that_is_not_known_is_one_sentence(project, command):
     done = slipway(project, command, "--context", "no-such-cluster")

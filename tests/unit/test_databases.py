@@ -1,4 +1,5 @@
-"""`ops databases` on a real MariaDB: users get their databases, and nothing else."""
+"""On a real MariaDB: `ops databases` gives users their databases, and nothing else; what a backup
+dumps, a restore loads."""
 
 import getpass
 import shutil
@@ -11,6 +12,8 @@ import pytest
 import yaml
 
 from ops.__main__ import main
+from ops.dump import Server, count, dump, load
+from slipway.errors import Fault, UserError
 
 ROOT = "r'oot\\pass"
 
@@ -129,3 +132,69 @@ def test_a_server_that_never_comes_is_waited_for_and_named(passwords, tmp_path, 
         assert main(["databases", *args]) == 1
     assert time.monotonic() - started < 10
     assert "gave up after 1 s: 127.0.0.1:" in capsys.readouterr().out
+
+
+ODD = [
+    (1, 'it\'s a \\ "line"\r\nand a next; --\0\x1a ünï 🛫', b"\x00\xff\n'", "1.10", 0.1 + 0.2),
+    (2, "", b"", "-99999.99", 1e-300),
+    (3, None, None, None, None),
+]
+
+
+@pytest.fixture
+def filled(run, server):
+    """Two databases with what is hard to write down."""
+    assert run({"name": "one", "user": "kfp"}, {"name": "two", "user": "feast"}) == 0
+    with login(server, "root", ROOT, "one") as root, root.cursor() as cursor:
+        for name in ("child", "odd", "zero"):
+            cursor.execute(f"DROP TABLE IF EXISTS `{name}`")
+        cursor.execute(
+            "CREATE TABLE odd (id INT PRIMARY KEY, word TEXT, raw BLOB, price DECIMAL(10, 2), "
+            "ratio DOUBLE, at TIMESTAMP(6) NULL, day DATE, span TIME, `select` JSON, "
+            "twice INT GENERATED ALWAYS AS (id * 2) STORED)"
+        )
+        cursor.executemany(
+            "INSERT INTO odd VALUES (%s, %s, %s, %s, %s, '2013-01-31 23:59:59.123456', "
+            "'2013-02-28', '-01:02:03', '{\"a\": [1, \"\\\\n\"]}', DEFAULT)",
+            ODD,
+        )
+        # Before its parent in the alphabet; and a number that MariaDB would take for "the next".
+        cursor.execute("CREATE TABLE child (odd INT, FOREIGN KEY (odd) REFERENCES odd (id))")
+        cursor.execute("INSERT INTO child VALUES (2)")
+        cursor.execute("CREATE TABLE zero (id INT AUTO_INCREMENT PRIMARY KEY)")
+        cursor.execute("SET sql_mode = 'NO_AUTO_VALUE_ON_ZERO'")
+        cursor.execute("INSERT INTO zero VALUES (0)")
+        root.commit()
+    return Server("127.0.0.1", server, "root", ROOT)
+
+
+def content(server):
+    found = {}
+    with server.connect() as connection, connection.cursor() as cursor:
+        connection.select_db("one")
+        for table in ("child", "odd", "zero"):
+            cursor.execute(f"SELECT * FROM {table}")  # noqa: S608 (ours)
+            found[table] = sorted(cursor.fetchall())
+    return found
+
+
+def test_what_is_dumped_is_loaded_byte_by_byte(filled, tmp_path):
+    before = content(filled)
+    assert [row[1:3] for row in before["odd"]] == [row[1:3] for row in ODD]
+    assert dump(filled, ["one", "two"], tmp_path) == {"one": 5, "two": 0}
+    with filled.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE one.later (a INT)")
+        cursor.execute("DELETE FROM one.child")
+        connection.commit()
+    for _ in range(2):  # a restore that was interrupted is repeated
+        load(filled, "one", tmp_path / "one.sql.gz")
+        assert content(filled) == before
+    assert count(filled, "select count(*) from one.odd") == 3
+    assert count(filled, "select count(*) from one.later") == 0
+
+
+def test_what_the_server_refuses_in_the_middle_is_a_fault_and_not_a_traceback(filled, tmp_path):
+    with pytest.raises(Fault, match=r"^the database 127\.0\.0\.1:\d+: .*nothing"):
+        dump(filled, ["nothing"], tmp_path)
+    with pytest.raises(UserError, match="does not let root in"):
+        count(Server("127.0.0.1", filled.port, "root", "wrong"), "select 1")

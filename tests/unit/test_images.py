@@ -90,6 +90,48 @@ def test_an_engine_that_does_not_answer_is_said_with_its_reason(tmp_path):
     assert "make images ENGINE=buildctl BUILDKIT_HOST=" in done.stderr
 
 
+def test_an_engine_that_hangs_is_passed_over(tmp_path, monkeypatch):
+    for name, does in (("docker", "exec /bin/sleep 60"), ("podman", "echo 5.0")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("ENGINE", raising=False)
+    monkeypatch.setattr(images, "PROBE_SECONDS", 0.5)
+    assert images.engine() == "podman"
+    monkeypatch.setenv("ENGINE", "docker")
+    with pytest.raises(images.Stop, match=r"docker does not answer within 0\.5 s"):
+        images.engine()
+
+
+DOCKER = """#!/bin/sh
+echo "$BUILDX_NO_DEFAULT_ATTESTATIONS $*" >>"$0.calls"
+case "$*" in
+  *type=local,dest=*)
+    folder=${*##*type=local,dest=}; folder=${folder%% *}
+    /bin/mkdir -p "$folder" && echo '{}' >"$folder/sbom.json" ;;
+  "image inspect"*) echo 1234 ;;
+esac
+"""
+
+
+def test_docker_makes_a_plain_image_of_one_platform_and_the_bill_of_materials(
+    tmp_path, monkeypatch
+):
+    """With the attestations that Buildx adds by itself, it is an index that `kind load` refuses."""
+    (tmp_path / "docker").write_text(DOCKER)
+    (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(images, "OUT", tmp_path)
+    built = images.build(choices("docker"), "tools")
+    assert (built.name, built.tag, built.bytes) == ("ghcr.io/acme/tools", "abc", 1234)
+    assert (built.digest, built.archive) == ("", "")
+    assert (tmp_path / "tools.cdx.json").read_text() == "{}\n"
+    made, sbom, *_ = (tmp_path / "docker.calls").read_text().splitlines()
+    assert made.startswith("1 build")
+    assert "--target image" in made
+    assert "--target sbom" in sbom
+
+
 def choices(engine, **other):
     given = {
         "engine": engine,
@@ -185,6 +227,17 @@ def test_a_base_is_taken_by_the_digest_that_the_lock_knows(tmp_path, monkeypatch
     assert images.bases() == {"A_IMAGE": "host/a:1@sha256:0a", "B_IMAGE": "host/b:1"}
     monkeypatch.setenv("B_IMAGE", "mirror/b:2")
     assert images.bases()["B_IMAGE"] == "mirror/b:2"
+
+
+def test_what_an_image_gives_away_is_not_listed_in_it(tmp_path):
+    """Else the bill of materials, and whoever scans the image, would see a package manager."""
+    listed = tmp_path / "status"
+    block = "Package: {}\nStatus: install ok installed\nDescription: x\n .\n more\n\n"
+    listed.write_text("".join(map(block.format, ("apt", "libapt-pkg6.0", "libc6", "dpkg"))))
+    build = ROOT / "images" / "build.sh"
+    subprocess.run(["sh", build, "unlist", listed, "apt", "libapt-pkg6.0", "dpkg"], check=True)
+    assert listed.read_text() == block.format("libc6")
+    assert "unlist /var/lib/dpkg/status $gone" in build.read_text()
 
 
 GUARD = """

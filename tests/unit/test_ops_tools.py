@@ -101,7 +101,10 @@ def test_without_a_pinned_sum_nothing_is_downloaded(pinned):
 
 def test_a_download_that_fails_says_so(pinned):
     pinned(kind=kind_pin("http://127.0.0.1:9/kind", **{tools.machine(): "0" * 64}))
-    with pytest.raises(UserError, match=r"cannot be downloaded .* install it: https://kind"):
+    with pytest.raises(
+        UserError,
+        match=r"kind >=1.2,<2 is not on PATH and cannot be downloaded .* install it: https://kind",
+    ):
         tools.prepare("kind")
 
 
@@ -143,3 +146,32 @@ def test_a_port_that_is_taken_is_seen(monkeypatch):
     assert not check.ok
     assert "hostPort" in check.mend
     assert doctor.port().ok
+
+
+def test_a_second_deploy_kind_needs_no_room_for_what_is_there(monkeypatch):
+    import shutil
+
+    gib = 2**30
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, 9 * gib))
+    monkeypatch.setattr(doctor, "_is_up", lambda: False)
+    check = doctor.disk()
+    assert not check.ok
+    assert "At least 25 GiB" in check.mend
+    monkeypatch.setattr(doctor, "_is_up", lambda: True)
+    assert doctor.disk().ok
+
+
+def test_the_doctor_calls_what_a_deploy_has_downloaded(pinned, monkeypatch):
+    """Else a second `make deploy-kind` would not see its own cluster."""
+    pinned(kind=kind_pin())
+    tools.FOLDER.mkdir()
+    (tools.FOLDER / "kind").write_text("#!/bin/sh\necho kind v1.2.3\n")
+    (tools.FOLDER / "kind").chmod(0o755)
+    monkeypatch.setattr(doctor, "clock", lambda: doctor.Check("clock", True, "right"))
+    doctor.room.cache_clear()
+    checks = {check.name: check for check in doctor.examine()}
+    assert checks["kind"].ok
+    assert doctor.shutil.which("kind") == str(tools.FOLDER / "kind")
+    before = doctor.os.environ["PATH"]
+    tools.prepare("kind")
+    assert doctor.os.environ["PATH"] == before

@@ -135,7 +135,7 @@ def test_a_mistake_that_a_step_told_is_told_again_without_its_wrapping():
 
 @pytest.fixture
 def layout(tmp_path):
-    """An OCI layout of one image, as crane and skopeo write it."""
+    """An OCI layout of one image, as crane writes it."""
     folder = tmp_path / "layout"
     (folder / "blobs" / "sha256").mkdir(parents=True)
     (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
@@ -157,8 +157,32 @@ def test_an_archive_names_its_image_by_tag_and_by_digest(layout, tmp_path):
 
 def test_a_bundle_that_is_unfinished_or_damaged_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"no bundle: it has no manifest\.json"):
-        bundle.check(tmp_path)
+        bundle.check(tmp_path, "laptop")
     (tmp_path / "a").write_text("1")
-    (tmp_path / "manifest.json").write_text(json.dumps({"sha256": {"a": "0" * 64}}))
+    manifest = {"profile": "laptop", "sha256": {"a": "0" * 64}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match="is missing or damaged"):
-        bundle.check(tmp_path)
+        bundle.check(tmp_path, "laptop")
+
+
+def test_a_bundle_of_another_profile_is_refused_for_it_lacks_images(tmp_path):
+    manifest = {"profile": "laptop", "sha256": {}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    bundle.check(tmp_path, "laptop")
+    with pytest.raises(UserError, match=r"for the profile laptop, and this is team\..*PROFILE=lap"):
+        bundle.check(tmp_path, "team")
+
+
+def test_a_bundle_has_the_images_that_your_values_name_beside_those_of_the_lock(monkeypatch):
+    monkeypatch.setattr(bundle, "locked", lambda profile: ["docker.io/library/mariadb:10@sha256:1"])
+    ours = {"data": {"name": "ghcr.io/x/data", "tag": "1", "digest": "sha256:2"}}
+
+    def pod(*images):
+        return {"kind": "Pod", "spec": {"containers": [{"image": image} for image in images]}}
+
+    objects = {"storage": [pod("mariadb:10", "ghcr.io/x/data:1@sha256:2")], "kfp": [pod("mine:3")]}
+    assert bundle.image_names("laptop", ours, objects) == [
+        "docker.io/library/mariadb:10@sha256:1",
+        "ghcr.io/x/data:1@sha256:2",
+        "mine:3",
+    ]

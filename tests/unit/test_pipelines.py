@@ -5,11 +5,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from urllib3.exceptions import MaxRetryError
 
+from components.release.rollout import READY_SECONDS
 from pipelines import runs
+from pipelines.api import Api, ApiError
 from pipelines.compile import built_images, compile_training, path_in_image
+from pipelines.connect import Cluster
 from pipelines.schedules import load
-from pipelines.submit import mistake
+from pipelines.submit import mistake, upload
+from slipway.contract.checks import LONGEST_CANARY
 from slipway.errors import UserError
 from slipway.project import Project
 from slipway.step import FAILURE
@@ -51,6 +56,11 @@ def test_every_step_says_what_it_needs_and_when_it_must_have_ended(compiled):
         resources = one["container"]["resources"]
         assert {"resourceCpuRequest", "resourceMemoryRequest"} <= set(resources), name
         assert int(settings[name]["activeDeadlineSeconds"]) > 0, name
+
+
+def test_a_release_outlives_the_longest_canary_that_a_contract_may_ask_for(compiled):
+    deadline = int(executors(compiled)[1]["exec-release"]["activeDeadlineSeconds"])
+    assert deadline >= LONGEST_CANARY.total_seconds() + READY_SECONDS
 
 
 def test_parameters_are_described_for_who_starts_a_run_in_the_ui(compiled):
@@ -161,6 +171,59 @@ def test_steps_after_a_failed_one_have_not_failed():
 
 def test_a_driver_that_fails_is_its_steps_failure():
     assert states(run_of(("train-driver", "FAILED", 5, 10)))["train"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("node", "step"),
+    [
+        ("driver-age-training-x7k2p(0).root(0).train(0).executor(1)", "train"),
+        ("driver-age-training-x7k2p(0).root(0).train-driver(0)", ""),
+        ("driver-age-training-x7k2p(0).root-driver(0)", ""),
+    ],
+)
+def test_a_steps_pod_is_told_from_its_drivers_whatever_the_model_is_called(node, step):
+    pod = {"metadata": {"name": "p", "annotations": {runs.NODE: node}}}
+    assert runs.step_of(pod) == step
+    assert runs.step_of({"metadata": {"name": "p"}}) == ""
+
+
+def test_a_run_is_followed_on_while_kubernetes_is_away_for_a_moment():
+    class Away:
+        def find(self, path):
+            raise MaxRetryError(None, path)
+
+        def text(self, path, **_):
+            raise MaxRetryError(None, path)
+
+    cluster = Cluster(Api("http://kfp"), Away(), "kubeflow")
+    assert cluster.log("pod") == ""
+    assert cluster.page("run") == ""
+
+
+class Versions:
+    """KFP's versions of one pipeline, where another upload may be faster than ours."""
+
+    def __init__(self, faster):
+        self.there, self.faster = [], faster
+
+    def pipeline(self, name):
+        return {"pipeline_id": "p"}
+
+    def versions(self, pipeline):
+        return list(self.there)
+
+    def upload_version(self, pipeline, name, description, file):
+        if self.faster:
+            self.there.append({"display_name": name, "pipeline_version_id": "v"})
+        raise ApiError(500, "Failed to create a pipeline version")
+
+
+def test_a_version_that_another_upload_brought_first_is_taken():
+    project = Project.load(ROOT / "project.yaml")
+    found = upload(Versions(faster=True), project, BUILT)
+    assert (found.pipeline, found.identity, found.new) == ("p", "v", False)
+    with pytest.raises(ApiError, match="Failed to create"):
+        upload(Versions(faster=False), project, BUILT)
 
 
 def test_the_sentence_of_a_mistake_is_found_in_what_a_step_left():

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from components.release import values as on
+from components.release.deployed import Deployed
 from slipway.contract import parse_contract
 from slipway.errors import UserError
 from slipway.package import make_signature
@@ -174,9 +175,28 @@ def test_an_image_that_names_no_build_is_a_users_mistake(reference):
 def test_a_cluster_gives_every_model_its_values(monkeypatch):
     monkeypatch.setenv("SLIPWAY_MODEL_VALUES", '{"route": {"domain": "ml.example.com"}}')
     assert on.of_cluster("m")["route"] == {"domain": "ml.example.com"}
+    monkeypatch.setenv("SLIPWAY_MODEL_VALUES", "[]")
+    with pytest.raises(UserError, match="SLIPWAY_MODEL_VALUES is no JSON object"):
+        on.of_cluster("m")
     monkeypatch.setenv("SLIPWAY_MODEL_VALUES", "{route")
     with pytest.raises(UserError, match="SLIPWAY_MODEL_VALUES is not JSON"):
         on.of_cluster("m")
+
+
+def test_warnings_are_those_of_the_version_and_not_of_one_that_begins_like_it(monkeypatch):
+    def event(name, message):
+        return {"involvedObject": {"kind": "Pod", "name": name}, "reason": "R", "message": message}
+
+    found = [
+        event("m-v1", "isvc"),
+        event("m-v1-predictor-x", "pod"),
+        event("m-v10-predictor", "no"),
+    ]
+    monkeypatch.setattr(Deployed, "ask", lambda *_, **__: {"items": found})
+    assert Deployed("m", "models").events("1") == [
+        "Pod m-v1-predictor-x: R: pod",
+        "Pod m-v1: R: isvc",
+    ]
 
 
 def test_without_a_cluster_the_step_says_who_serves(tmp_path, monkeypatch):
