@@ -31,9 +31,12 @@ class Cluster:
 
     def page(self, run: str) -> str:
         """Address of the run in KFP's UI, as `make deploy` noted it; empty where it did not, or
-        where the note may not be read."""
+        where the note cannot be read."""
+        from kubernetes.client import ApiException
+        from urllib3.exceptions import HTTPError
+
         found = None
-        with suppress(UserError):
+        with suppress(UserError, ApiException, HTTPError):
             found = self.kube and self.kube.find(DEPLOYED)
         if not found:
             return ""
@@ -59,6 +62,7 @@ class Cluster:
     def log(self, pod: str, container: str = "main", lines: int = 0) -> str:
         """What a container wrote, or its last lines; empty where it cannot be asked."""
         from kubernetes.client import ApiException
+        from urllib3.exceptions import HTTPError
 
         if self.kube is None:
             return ""
@@ -66,14 +70,14 @@ class Cluster:
         more = {"tailLines": lines} if lines else {}
         try:
             return self.kube.text(path, container=container, **more)
-        except ApiException:
+        except (ApiException, HTTPError):
             return ""
 
 
 @contextmanager
 def connected(endpoint: str, context: str, namespace: str) -> Iterator[Cluster]:
     """By `endpoint` if it is given; else inside a pod by KFP's name, else through the cluster of
-    `context`, or of the current one."""
+    `context`."""
     with ExitStack() as stack:
         kube = None if endpoint and not context else Kube(context)
         if not endpoint and in_pod() and not context:

@@ -11,13 +11,14 @@ from urllib.parse import urlsplit
 import yaml
 
 from pipelines.connect import Cluster, forwarded
-from pipelines.runs import ON_CLUSTER
+from pipelines.runs import ON_CLUSTER, step_of
 from slipway.errors import UserError
+from slipway.storage import explained
 
 
 def logs(cluster: Cluster, run: dict[str, Any], step: str = "") -> Iterator[tuple[str, str]]:
-    """Step and log, in the order of the pipeline: of pods that are there still, or what KFP put
-    into the object store when a step had ended."""
+    """Step and log: what KFP put into the object store when a step had ended, in the order of the
+    pipeline, then what pods say that have not ended well."""
     if step and step not in ON_CLUSTER:
         raise UserError(f"there is no step '{step}'.", f"Steps are {', '.join(ON_CLUSTER)}.")
     if cluster.kube is None:
@@ -27,11 +28,10 @@ def logs(cluster: Cluster, run: dict[str, Any], step: str = "") -> Iterator[tupl
         for where, text in kept:
             if where == name:
                 yield name, text
-    running = [pod for pod in cluster.pods(run["run_id"]) if pod["status"]["phase"] != "Succeeded"]
-    for pod in running:
-        name = pod["metadata"]["name"]
-        if "driver" not in name and not step:
-            yield name, cluster.log(name)
+    for pod in cluster.pods(run["run_id"]):
+        name = step_of(pod)
+        if name and step in ("", name) and pod["status"]["phase"] != "Succeeded":
+            yield name, cluster.log(pod["metadata"]["name"])
 
 
 def _kept(cluster: Cluster, run: str) -> Iterator[tuple[str, str]]:
@@ -56,6 +56,7 @@ def _kept(cluster: Cluster, run: str) -> Iterator[tuple[str, str]]:
             request_timeout=30,
         )
         base = f"{root.netloc}{root.path}"
+        stack.enter_context(explained(launcher["root"]))
         for pipeline in store.get_file_info(FileSelector(base, allow_not_found=True)):
             folder = FileSelector(f"{pipeline.path}/{run}", recursive=True, allow_not_found=True)
             for found in sorted(store.get_file_info(folder), key=lambda item: item.path):

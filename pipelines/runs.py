@@ -12,6 +12,7 @@ from pipelines.compile import STEPS
 ON_CLUSTER = (*STEPS, "release")
 ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 ATTEMPT = re.compile(r"\(\d+\)$")
+NODE = "workflows.argoproj.io/node-name"
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,14 @@ def _step(name: str, nodes: list[dict[str, Any]]) -> StepState:
         state = "reused" if _skipped(group, nodes) else "done"
         return StepState(name, state, first, _seconds(first, group))
     return StepState(name, "failed", first, _seconds(first, group))
+
+
+def step_of(pod: dict[str, Any]) -> str:
+    """The step whose own pod this is, by Argo's path of it: `RUN.root.STEP.executor(0)`; empty for
+    a driver's."""
+    path = pod["metadata"].get("annotations", {}).get(NODE, "").split(".")
+    *_, step, last = ("", *(ATTEMPT.sub("", part) for part in path))
+    return step if last == "executor" else ""
 
 
 def _node(nodes: list[dict[str, Any]], name: str) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pipelines import runs
-from pipelines.api import Api
+from pipelines.api import Api, ApiError
 from pipelines.compile import compile_training, path_in_image, pipeline_name
 from pipelines.connect import Cluster
 from pipelines.local import Event, StepFailed
@@ -48,13 +48,25 @@ def upload(api: Api, project: Project, built: Mapping[str, str]) -> Version:
         version = f"{commit()}-{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}"
         pipeline = api.pipeline(name) or api.create_pipeline(name, project.contract.description)
         identity = str(pipeline["pipeline_id"])
-        for known in api.versions(identity):
-            if known["display_name"] == version:
-                found = str(known["pipeline_version_id"])
-                return Version(identity, found, version, False)
+        if known := _known(api, identity, version):
+            return Version(identity, known, version, False)
         told = f"commit {commit()}, project {project.version}, code {code_version()}"
-        made = api.upload_version(identity, version, told, file)
+        try:
+            made = api.upload_version(identity, version, told, file)
+        except ApiError:
+            # Somebody was faster, or the answer to a first attempt was lost.
+            if known := _known(api, identity, version):
+                return Version(identity, known, version, False)
+            raise
     return Version(identity, str(made["pipeline_version_id"]), version, True)
+
+
+def _known(api: Api, pipeline: str, version: str) -> str:
+    """The id of a version that is there; empty where it is not."""
+    for one in api.versions(pipeline):
+        if one["display_name"] == version:
+            return str(one["pipeline_version_id"])
+    return ""
 
 
 def start(api: Api, project: Project, version: Version, as_of: str) -> tuple[str, bool]:
@@ -116,16 +128,12 @@ def _says(cluster: Cluster, run: str) -> str:
         if waiting := why_waiting(pod):
             return f"waiting: {waiting.why}"
     for pod in pods:
-        if pod["status"].get("phase") == "Running" and _is_step(pod):
+        if pod["status"].get("phase") == "Running" and runs.step_of(pod):
             lines = cluster.log(pod["metadata"]["name"], lines=40).splitlines()
             said = [line.strip() for line in lines if line.strip().startswith(PROGRESS)]
             if said:
                 return said[-1].removeprefix(PROGRESS)
     return ""
-
-
-def _is_step(pod: dict[str, Any]) -> bool:
-    return "driver" not in pod["metadata"]["name"]
 
 
 def _fail(cluster: Cluster, run: dict[str, Any]) -> NoReturn:

@@ -107,7 +107,8 @@ def training(project: str, project_version: str, code_version: str, as_of: str =
     on_cluster(trained, memory="256Mi", hours=25, account="pipeline-trainer")
     on_cluster(evaluated, memory="768Mi")
     on_cluster(registered, memory="512Mi")
-    on_cluster(released, memory="192Mi", account="pipeline-releaser")
+    # The longest canary that a contract may ask for, and the way to it.
+    on_cluster(released, memory="192Mi", hours=26, account="pipeline-releaser")
 
     return Records(
         ingest=ingested.outputs["facts"],

@@ -64,11 +64,12 @@ class Lease:
         trace: TracebackType | None,
     ) -> None:
         from kubernetes.client import ApiException
+        from urllib3.exceptions import HTTPError
 
         self._stop.set()
         self._thread.join()
         # One that is left behind runs out by itself.
-        with suppress(ApiException):
+        with suppress(ApiException, HTTPError):
             if self._holder() == self._me:
                 self._model.ask("DELETE", self._one)
 

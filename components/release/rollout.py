@@ -31,59 +31,58 @@ class Unhealthy(UserError):
 
 def roll_out(
     model: Deployed,
+    lease: Lease,
     base: Mapping[str, Any],
     entry: Mapping[str, Any],
     steps: Sequence[int],
     hold: float,
     prove: Callable[[], None],
     say: Callable[[str], None],
-    why: str,
-    force: bool = False,
 ) -> bool:
     """Have `entry` answer all requests to the model; false if it did already.
 
-    `base` are the model's other values. The version starts without requests, must get ready and
+    `lease` is the caller's, who holds it since before they chose the version. `base` are the
+    model's other values. The version starts without requests, must get ready and
     pass `prove`, gets each of `steps` per cent for `hold` seconds, then all; the one before goes.
     If anything of that fails, or the work is interrupted, the one before has all requests again.
     Raises `Unhealthy` with what is stuck.
     """
     version = entry["version"]
-    with Lease(model, why, say, force) as lease:
-        stored = model.values()
-        values = {**(stored or {}), **base}
-        values["versions"] = stored["versions"] if stored else []
-        values["previous"] = stored["previous"] if stored else {}
-        current = on.find(values, version)
-        settled = len(values["versions"]) == 1 and on.weight(values, version) == on.ALL
-        done = on.same(current, entry) and settled and values == stored
-        if done and model.health(version).ready:
-            say(f"version {version} serves all requests already")
-            return False
-        try:
-            values = _apply(model, lease, on.put(values, entry))
-            _wait(model, version, lease, say)
-            prove()
-            for percent in steps:
-                if on.weight(values, version) < percent and on.incumbent(values, version):
-                    values = _apply(model, lease, on.shift(values, version, percent))
-                    say(f"version {version} gets {percent} % of the requests")
-                    _hold(model, version, lease, hold)
-                    prove()
-            values = _apply(model, lease, on.shift(values, version, on.ALL))
-            say(f"version {version} gets all requests")
-        except Taken:
-            raise
-        except BaseException:
-            # Also for a SIGTERM: whoever stops a release wants the version before.
-            say(f"version {version} is taken back")
-            _apply(model, lease, on.back(values, version))
-            raise
-        rest = on.only(values, version)
-        if rest != values:
-            time.sleep(GRACE_SECONDS)
-            _apply(model, lease, rest)
-            gone = {item["version"] for item in values["versions"]} - {version}
-            say(f"version {', '.join(sorted(gone))} is gone, and kept for `slipway rollback`")
+    stored = model.values()
+    values = {**(stored or {}), **base}
+    values["versions"] = stored["versions"] if stored else []
+    values["previous"] = stored["previous"] if stored else {}
+    current = on.find(values, version)
+    settled = len(values["versions"]) == 1 and on.weight(values, version) == on.ALL
+    done = on.same(current, entry) and settled and values == stored
+    if done and model.health(version).ready:
+        say(f"version {version} serves all requests already")
+        return False
+    try:
+        values = _apply(model, lease, on.put(values, entry))
+        _wait(model, version, lease, say)
+        prove()
+        for percent in steps:
+            if on.weight(values, version) < percent and on.incumbent(values, version):
+                values = _apply(model, lease, on.shift(values, version, percent))
+                say(f"version {version} gets {percent} % of the requests")
+                _hold(model, version, lease, hold)
+                prove()
+        values = _apply(model, lease, on.shift(values, version, on.ALL))
+        say(f"version {version} gets all requests")
+    except Taken:
+        raise
+    except BaseException:
+        # Also for a SIGTERM: whoever stops a release wants the version before.
+        say(f"version {version} is taken back")
+        _apply(model, lease, on.back(values, version))
+        raise
+    rest = on.only(values, version)
+    if rest != values:
+        time.sleep(GRACE_SECONDS)
+        _apply(model, lease, rest)
+        gone = {item["version"] for item in values["versions"]} - {version}
+        say(f"version {', '.join(sorted(gone))} is gone, and kept for `slipway rollback`")
     return True
 
 

@@ -25,46 +25,48 @@ def release(step: Step, registered: str) -> str:
         return registered
     with step.importing():
         from components.release.deployed import Deployed
+        from components.release.lease import Lease
         from components.release.rollout import roll_out
         from components.release.smoke import reproduce
         from components.release.values import entry_of, of_cluster
         from slipway.registry import CHAMPION, Registry
-    registry = Registry(step.project)
-    version = registry.version_of(CHAMPION)
-    if version is None:
-        raise UserError(
-            f"{name} has no champion: version {registered} did not pass its gates.",
-            "Look at the report of its evaluation; the gates stand in the contract.",
-        )
-    if version != registered:
-        step.say(f"version {registered} is not the champion; version {version} is")
-    package = registry.package(version)
+    registry, model = Registry(step.project), Deployed(name, namespace)
     serving = step.project.contract.serving
     base = of_cluster(name)
-    entry = entry_of(
-        step.project.contract,
-        version,
-        registry.source(version),
-        os.environ.get("SLIPWAY_SERVE_IMAGE", ""),
-    )
-    model = Deployed(name, namespace)
-
-    def prove() -> None:
-        url = f"http://{model.predictor(version)}.{namespace}:80"
-        difference = reproduce(url, name, package)
-        step.say(f"it reproduces its reference predictions to {difference:.1g}")
-
     signal.signal(signal.SIGTERM, _interrupt)
-    changed = roll_out(
-        model,
-        base,
-        entry,
-        serving.canary.steps,
-        serving.canary.hold.total_seconds(),
-        prove,
-        step.say,
-        f"release of version {version}",
-    )
+    with Lease(model, f"release of the run of version {registered}", step.say) as lease:
+        # Asked only now: while this one waited, another run or a rollback changed the champion.
+        version = registry.version_of(CHAMPION)
+        if version is None:
+            raise UserError(
+                f"{name} has no champion: version {registered} did not pass its gates.",
+                "Look at the report of its evaluation; the gates stand in the contract.",
+            )
+        if version != registered:
+            step.say(f"version {registered} is not the champion; version {version} is")
+        package = registry.package(version)
+        entry = entry_of(
+            step.project.contract,
+            version,
+            registry.source(version),
+            os.environ.get("SLIPWAY_SERVE_IMAGE", ""),
+        )
+
+        def prove() -> None:
+            url = f"http://{model.predictor(version)}.{namespace}:80"
+            difference = reproduce(url, name, package)
+            step.say(f"it reproduces its reference predictions to {difference:.1g}")
+
+        changed = roll_out(
+            model,
+            lease,
+            base,
+            entry,
+            serving.canary.steps,
+            serving.canary.hold.total_seconds(),
+            prove,
+            step.say,
+        )
     step.facts.update(
         version=version,
         released=changed,

@@ -63,6 +63,8 @@ def of_cluster(model: str) -> Values:
         given = json.loads(text)
     except ValueError as error:
         raise UserError(f"SLIPWAY_MODEL_VALUES is not JSON: {error}.", "Mend it.") from None
+    if not isinstance(given, dict):
+        raise UserError("SLIPWAY_MODEL_VALUES is no JSON object.", 'Write {"value": …}.')
     return {**given, "model": model, "versions": [], "previous": {}}
 
 

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from components.train.exchange import fetch, publish, remove
-from components.train.rayjob import Launch, job_name, load_profile, rayjob
+from components.train.rayjob import Launch, Profile, job_name, load_profile, rayjob
 from slipway import pods
 from slipway.code import ROOT, code_version
 from slipway.errors import UserError
@@ -47,14 +47,14 @@ ENDED = ("Complete", "Failed", "ValidationFailed")
 
 def train(step: Step, versions: str, training_set: Path, candidate: Path) -> None:
     """Like `step.train_with_ray`, on a cluster of its own."""
-    project = step.project
-    name = job_name(project.contract.name, project.version, versions)
+    project, image = step.project, _setting("SLIPWAY_TRAIN_IMAGE")
+    name = job_name(project.contract.name, project.version, versions, image)
     place = locate(_setting("SLIPWAY_RAY_STORAGE")) / name
     done = place / CANDIDATE / RESULT
     kube, jobs = Kube(), JOBS.format(_setting("SLIPWAY_NAMESPACE"))
     if not done.exists():
         publish(training_set, place / TRAINING_SET)
-        with _job(step, kube, name, place) as (path, profile):
+        with _job(step, kube, name, image, place) as (path, profile):
             _watch(step, kube, path, place, profile.start_seconds)
         if not done.exists():
             raise RuntimeError(
@@ -79,18 +79,20 @@ def _setting(name: str) -> str:
 
 
 @contextmanager
-def _job(step: Step, kube: Kube, name: str, place: Location) -> Iterator[tuple[str, Any]]:
+def _job(
+    step: Step, kube: Kube, name: str, image: str, place: Location
+) -> Iterator[tuple[str, Profile]]:
     """The path of the job in the API, and its profile; the job is removed at the end."""
     contract = step.project.contract
     namespace = _setting("SLIPWAY_NAMESPACE")
     profile_name, profile = load_profile(
         os.environ.get("SLIPWAY_RAY_PROFILE", ""), contract.training
     )
-    pod = _own_pod(kube, namespace)
+    pod = kube.patiently(lambda: _own_pod(kube, namespace))
     launch = Launch(
         name=name,
         namespace=namespace,
-        image=_setting("SLIPWAY_TRAIN_IMAGE"),
+        image=image,
         profile_name=profile_name,
         profile=profile,
         training=contract.training,
@@ -115,7 +117,8 @@ def _job(step: Step, kube: Kube, name: str, place: Location) -> Iterator[tuple[s
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
-        _create_or_adopt(step, kube, jobs, rayjob(launch), place)
+        job = rayjob(launch)
+        kube.patiently(lambda: _create_or_adopt(step, kube, jobs, job, place))
         yield path, profile
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -142,7 +145,6 @@ def _create_or_adopt(
     from kubernetes.client import ApiException
 
     name = manifest["metadata"]["name"]
-    image = _image(manifest)
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         found = kube.find(f"{jobs}/{name}")
@@ -158,13 +160,13 @@ def _create_or_adopt(
             return
         leaving = found["metadata"].get("deletionTimestamp")
         ended = found.get("status", {}).get("jobDeploymentStatus", "") in ENDED
-        if not leaving and not ended and _image(found) == image:
+        if not leaving and not ended:
             step.say(f"Ray job {name} is there already; going on with it")
             owners = manifest["metadata"].get("ownerReferences", [])
             kube.call("PATCH", f"{jobs}/{name}", {"metadata": {"ownerReferences": owners}})
             return
         if not leaving:
-            step.say(f"Ray job {name} ended without a candidate, or had another image; again")
+            step.say(f"Ray job {name} ended without a candidate; again")
             _remove(kube, f"{jobs}/{name}")
         time.sleep(PAUSE)
     raise RuntimeError(
@@ -173,15 +175,12 @@ def _create_or_adopt(
     )
 
 
-def _image(job: dict[str, Any]) -> str:
-    head = job["spec"]["rayClusterSpec"]["headGroupSpec"]
-    return str(head["template"]["spec"]["containers"][0]["image"])
-
-
 def _remove(kube: Kube, path: str) -> None:
+    """A job that stays because the API is away ends by itself: without a pulse, or by its age."""
     from kubernetes.client import ApiException
+    from urllib3.exceptions import HTTPError
 
-    with suppress(ApiException, OSError):
+    with suppress(ApiException, HTTPError):
         kube.call("DELETE", path, propagationPolicy="Background")
 
 
@@ -190,7 +189,7 @@ def _watch(step: Step, kube: Kube, path: str, place: Location, start_seconds: fl
     from kubernetes.client import ApiException
     from urllib3.exceptions import HTTPError
 
-    started = time.monotonic()
+    idle_since = time.monotonic()
     watch = _Watch(step, kube, path, place)
     while True:
         try:
@@ -201,7 +200,9 @@ def _watch(step: Step, kube: Kube, path: str, place: Location, start_seconds: fl
             ended = False
         if ended:
             return
-        if not watch.running and time.monotonic() - started > start_seconds:
+        if watch.running:  # after a head that was lost, its successor has all this time again
+            idle_since = time.monotonic()
+        elif time.monotonic() - idle_since > start_seconds:
             raise UserError(
                 f"the Ray cluster was not there after {start_seconds:.0f} s "
                 f"({watch.reason or 'nothing said why'}).",
@@ -227,6 +228,8 @@ class _Watch:
         self._beat()
         job = self._kube.find(self._path)
         if job is None:
+            if (self._place / CANDIDATE / RESULT).exists():  # an equal run was faster to remove it
+                return True
             raise RuntimeError(f"the Ray job was deleted while it ran: {self._path}")
         status = job.get("status", {})
         state = status.get("jobDeploymentStatus", "")
@@ -256,13 +259,20 @@ class _Watch:
         return found
 
     def _show_logs(self, found: list[dict[str, Any]]) -> None:
+        from kubernetes.client import ApiException
+
         for pod in found:
             name = pod["metadata"]["name"]
             head = pod["metadata"]["labels"].get("ray.io/node-type") == "head"
             if head and pod["status"].get("phase") not in (None, "Pending"):
                 path = f"/api/v1/namespaces/{self._namespace}/pods/{name}/log"
                 since = {"sinceTime": self._logged[name]} if name in self._logged else {}
-                text = self._kube.text(path, container="ray-head", timestamps="true", **since)
+                try:
+                    text = self._kube.text(path, container="ray-head", timestamps="true", **since)
+                except ApiException as error:
+                    if error.status not in (400, 404):  # it restarts, or has gone meanwhile
+                        raise
+                    continue
                 self._show(name, text)
 
     def _show(self, pod: str, text: str) -> None:

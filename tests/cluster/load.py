@@ -39,7 +39,7 @@ class Load:
     def __enter__(self) -> Self:
         self._stop = threading.Event()
         self._began = time.monotonic()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._all()), daemon=True)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         return self
 
@@ -47,6 +47,7 @@ class Load:
         self._stop.set()
         self._thread.join(self.timeout + 5)
         assert not self._thread.is_alive(), "a request was not answered at all"
+        assert self.answers, f"nothing was answered, so nothing can be told:\n{self}"
 
     @property
     def sent(self) -> int:
@@ -55,6 +56,12 @@ class Load:
     def __str__(self) -> str:
         told = f"{self.sent} sent, answers {dict(self.answers)}, slowest {self.slowest:.2f} s"
         return "\n".join([f"{told}, {len(self.lost)} lost", *self.lost[:20]])
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._all())
+        except Exception as error:  # a client that ended sees no loss: that is one
+            self._lose(f"no more was asked, because of {error!r}")
 
     async def _all(self) -> None:
         limits = httpx.Limits(max_connections=self.connections)

@@ -137,6 +137,8 @@ def at_work(platform, cluster):
             if helm.pending(cluster):
                 break
             assert process.poll() is None, "it ended before it could be stopped"
+        else:
+            pytest.fail("Helm held no release for two minutes")
         yield process
         process.kill()
 

@@ -2,21 +2,27 @@
 
 import pytest
 
-from ops.down import GROUPS
+from ops.platform import Platform
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 CLUSTER_WIDE = (
-    "namespaces,clusterroles,clusterrolebindings,crds,persistentvolumes,gatewayclasses,"
-    "mutatingwebhookconfigurations,validatingwebhookconfigurations,priorityclasses"
+    "clusterroles,clusterrolebindings,crds,gatewayclasses,priorityclasses,"
+    "mutatingwebhookconfigurations,validatingwebhookconfigurations"
 )
 NAMES = (
     "slipway", "kserve", "kuberay", "traefik", "prometheus", "grafana", "kubeflow", "mlflow",
     "mariadb", "valkey", "seaweedfs", "argo", "monitoring", "gateway", "kube-state-metrics",
 )  # fmt: skip
+NAMESPACES = {release.namespace for release in Platform.load("laptop").releases}
+NAMESPACES = NAMESPACES - {"kube-system"} | {"models", "slipway-system"}
+KINDS = {
+    "gateway.networking.k8s.io", "traefik.io", "hub.traefik.io", "serving.kserve.io", "ray.io",
+    "monitoring.coreos.com", "argoproj.io", "pipelines.kubeflow.org", "kubeflow.org",
+}  # fmt: skip
 
 
 def left(cluster):
-    """Objects of ours, by what they are called."""
+    """Objects of ours, by what they are called; a volume, by whose it was."""
     kinds = CLUSTER_WIDE if cluster.knows("gatewayclasses.gateway.networking.k8s.io") else (
         CLUSTER_WIDE.replace("gatewayclasses,", "")
     )  # fmt: skip
@@ -25,7 +31,14 @@ def left(cluster):
                          namespace="kube-system")  # fmt: skip
     found |= {f"{one['kind']} kube-system/{one['metadata']['name']}" for one in inside}
     ours = {one for one in found if any(name in one.lower() for name in NAMES)}
-    return {one for one in ours if " system:" not in one}  # Kubernetes' own
+    ours = {one for one in ours if " system:" not in one}  # Kubernetes' own
+    spaces = {one["metadata"]["name"] for one in cluster.get("namespaces")} & NAMESPACES
+    volumes = {
+        one["metadata"]["name"]
+        for one in cluster.get("persistentvolumes")
+        if one["spec"].get("claimRef", {}).get("namespace") in NAMESPACES
+    }
+    return ours | spaces | volumes
 
 
 def test_keep_data_leaves_the_volumes_and_says_which(platform, slipway, cluster):
@@ -44,9 +57,8 @@ def test_down_leaves_nothing(slipway, cluster):
     done = slipway("down")
     assert done.returncode == 0, done.stdout + done.stderr
     assert not left(cluster)
-    groups = {group for some in GROUPS.values() for group in some}
     kinds = {one["spec"]["group"] for one in cluster.get("crds")}
-    assert not kinds & groups
+    assert not kinds & KINDS
 
 
 def test_down_on_an_empty_cluster_is_no_error(slipway):

@@ -19,7 +19,7 @@ import pytest
 
 from components.release import values as on
 from components.release.deployed import DRIVER, Deployed
-from components.release.lease import Taken
+from components.release.lease import Lease, Taken
 from components.release.rollout import Unhealthy, roll_out
 from components.release.smoke import reproduce
 from ops.cluster import ClusterError
@@ -142,17 +142,9 @@ def model(cluster, image, gateway, packages):
             if say:
                 say(text)
 
-        roll_out(
-            deployed,
-            {**on.of_cluster(NAME), **values},
-            wanted,
-            steps,
-            hold,
-            proof,
-            tell,
-            f"test of version {wanted['version']}",
-            force,
-        )
+        with Lease(deployed, f"test of version {wanted['version']}", tell, force) as lease:
+            base = {**on.of_cluster(NAME), **values}
+            roll_out(deployed, lease, base, wanted, steps, hold, proof, tell)
         return said
 
     def load(**settings):
@@ -334,7 +326,11 @@ def test_a_pod_that_dies_beside_another_loses_no_request(model, cluster, kill):
     with model.load(connections=12, pause=0.02) as load:
         for _ in range(2):
             time.sleep(3)
-            victim = _pods(cluster, "1")[0]["metadata"]["name"]
+            victim = next(
+                pod["metadata"]["name"]
+                for pod in _pods(cluster, "1")
+                if "deletionTimestamp" not in pod["metadata"]  # the one before may still drain
+            )
             if kill == "deleted":
                 now = ["--grace-period=0", "--force"]
                 cluster.kubectl("delete", "pod", victim, "--namespace", NAMESPACE, *now)
@@ -396,16 +392,24 @@ SCRIPT = """
 import json, sys
 from components.release import values as on
 from components.release.deployed import Deployed
+from components.release.lease import Lease
 from components.release.rollout import roll_out
 from components.release.step import _interrupt
 import signal
 
 signal.signal(signal.SIGTERM, _interrupt)
 name, namespace, context, entry = sys.argv[1:]
-roll_out(
-    Deployed(name, namespace, context), on.of_cluster(name), json.loads(entry), (10, 50), 30,
-    lambda: None, lambda text: print(text, flush=True), "test in another process",
-)
+model = Deployed(name, namespace, context)
+
+
+def say(text):
+    print(text, flush=True)
+
+
+with Lease(model, "test in another process", say) as lease:
+    roll_out(
+        model, lease, on.of_cluster(name), json.loads(entry), (10, 50), 30, lambda: None, say
+    )
 """
 
 
