@@ -63,6 +63,13 @@ trim() { # tests of others, and what compilers need: a fifth of the bytes
   done
 }
 
+unlist() { # FILE PACKAGE...: their paragraphs out of dpkg's list
+  list=$1
+  shift
+  awk -v gone=" $* " 'BEGIN { RS = ""; ORS = "\n\n" } !index(gone, " " $2 " ")' "$list" >"$list.new"
+  mv "$list.new" "$list"
+}
+
 strip() {
   stdlib=$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
   site=$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
@@ -70,12 +77,14 @@ strip() {
     "$stdlib"/config-* "$site"/pip* "$site"/setuptools* "$site"/wheel* "$site"/pkg_resources /usr/share/python-wheels
   rm -f /usr/local/bin/pip* /usr/local/bin/idle* /usr/local/bin/2to3* /usr/local/bin/pydoc* /usr/local/bin/python*-config
   python3 -m compileall -q --invalidation-mode unchecked-hash "$stdlib"
-  # Debian's packages stay listed in /var/lib/dpkg/status: scanners read it.
-  for package in apt libapt-pkg6.0 debian-archive-keyring gpgv perl-base dpkg debconf adduser; do
+  # What stays of Debian is listed in /var/lib/dpkg/status: scanners and the bill of materials read it.
+  gone="apt libapt-pkg6.0 debian-archive-keyring gpgv perl-base dpkg debconf adduser"
+  for package in $gone; do
     ! dpkg -s "$package" >/dev/null 2>&1 || dpkg -L "$package"
   done | sort -u | while read -r file; do
     if [ ! -d "$file" ]; then echo "$file"; fi # links to folders stay, such as /bin
   done >/tmp/gone
+  unlist /var/lib/dpkg/status $gone
   rm -rf /etc/apt /var/lib/apt /var/cache/* /var/log/* /var/lib/dpkg/info /usr/share/doc /usr/share/man /usr/share/info \
     /usr/share/locale /usr/lib/apt /usr/share/perl* /root/.cache
   xargs rm -f </tmp/gone

@@ -1,10 +1,11 @@
-"""Writes what an image holds as a CycloneDX bill of materials: Python's packages and Debian's.
+"""Writes what an image holds as a CycloneDX bill of materials: Python, its packages and Debian's.
 
     python sbom.py NAME VERSION VENV DPKG-STATUS OUTPUT [NAME=VERSION]...
 
-It runs while the image is built, in an environment of its own.
+It runs while the image is built, in an environment of its own, made of the image's Python.
 """
 
+import platform
 import sys
 from collections.abc import Iterator
 from importlib.metadata import distributions
@@ -15,6 +16,17 @@ from cyclonedx.model.bom import Bom
 from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
+
+
+def python() -> Component:
+    """Compiled into the base image, so no package manager knows it."""
+    version = platform.python_version()
+    return Component(
+        name="python",
+        version=version,
+        type=ComponentType.APPLICATION,
+        purl=PackageURL("generic", name="python", version=version),
+    )
 
 
 def python_packages(venv: Path) -> Iterator[Component]:
@@ -49,7 +61,7 @@ def main(name: str, version: str, venv: str, status: str, output: str, *others: 
     bom.metadata.component = Component(
         name=name, version=version, type=ComponentType.CONTAINER, bom_ref=name
     )
-    for component in (*python_packages(Path(venv)), *debian_packages(Path(status))):
+    for component in (python(), *python_packages(Path(venv)), *debian_packages(Path(status))):
         bom.components.add(component)
     for other in others:
         program, _, release = other.partition("=")

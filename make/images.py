@@ -27,6 +27,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ops import oci
+from slipway.files import read_json, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / ".slipway" / "images"
@@ -36,6 +37,7 @@ PROBES = {
     "podman": ["podman", "info", "--format", "{{.Version.Version}}"],
     "buildctl": ["buildctl", "debug", "workers"],
 }
+PROBE_SECONDS = 60
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 FROM_UV = {
     "UV_DEFAULT_INDEX": "PIP_INDEX_URL",
@@ -92,7 +94,13 @@ def engine() -> str:
         if not shutil.which(name):
             why.append(f"{name} is not installed")
             continue
-        done = subprocess.run(PROBES[name], capture_output=True, text=True, timeout=60)
+        try:
+            done = subprocess.run(
+                PROBES[name], capture_output=True, text=True, timeout=PROBE_SECONDS
+            )
+        except subprocess.TimeoutExpired:
+            why.append(f"{name} does not answer within {PROBE_SECONDS:g} s")
+            continue
         if done.returncode == 0:
             return name
         said = done.stderr.strip().splitlines() or ["no reason given"]
@@ -225,7 +233,9 @@ def build(choices: Choices, role: str) -> Built:
                 env=environment,
             )
 
-        environment = os.environ | {"DOCKER_BUILDKIT": "1"}
+        # Attestations of Buildx would make an index of each image, over which `kind load` stumbles.
+        # Our bill of materials is written below.
+        environment = os.environ | {"DOCKER_BUILDKIT": "1", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
         if choices.engine == "buildctl":
             output = f"type=image,name={there}:{tag},push=true,oci-mediatypes=true"
             if there and oci.is_local(there):
@@ -272,7 +282,7 @@ def main() -> int:
     where = f", pushed to {choices.push}" if choices.push else ""
     print(f"Images {choices.registry}/ROLE:{choices.tag}, built by {choices.engine}{where}")
     book = ROOT / ".slipway" / "images.json"
-    made = json.loads(book.read_text()) if book.exists() else {}
+    made = read_json(book) if book.exists() else {}
     for role in choices.roles:
         start = time.monotonic()
         print(f"  {role:<6} ", end="", flush=True)
@@ -287,7 +297,7 @@ def main() -> int:
             )
             return 1
         made[role] = asdict(built)
-        book.write_text(json.dumps(made, indent=1) + "\n")
+        write_json(book, made)
         seconds = time.monotonic() - start
         print(f"{built.bytes / 1e6:7.0f} MB {seconds:5.0f} s  {built.digest}".rstrip())
     print(f"Noted in {book.relative_to(ROOT)}; bills of materials are in {OUT.relative_to(ROOT)}")
@@ -300,3 +310,6 @@ if __name__ == "__main__":
     except (Stop, oci.RegistryError) as problem:
         print(f"images: {problem}", file=sys.stderr)
         sys.exit(2 if isinstance(problem, Stop) else 1)
+    except KeyboardInterrupt:
+        print("\nimages: stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
