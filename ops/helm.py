@@ -185,7 +185,7 @@ def sync(
     selectors = [part for name in only for part in ("--selector", f"name={name}")]
     command = [
         *("helmfile", "--file", str(CHARTS / "helmfile.yaml.gotmpl"), "--no-color"),
-        *("--environment", profile, "--kube-context", cluster.context, *selectors),
+        *("--environment", profile, *selectors),
         *("sync", "--skip-deps", "--concurrency", "4"),
     ]
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -198,7 +198,12 @@ def sync(
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                env={**os.environ, "SLIPWAY_PYTHON": sys.executable, **environment},
+                env={
+                    **os.environ,
+                    "CONTEXT": cluster.context,
+                    "SLIPWAY_PYTHON": sys.executable,
+                    **environment,
+                },
             )
         except FileNotFoundError:
             raise UserError(
