@@ -120,14 +120,15 @@ def test_requests_to_the_released_model_are_counted(platform, prometheus, record
     name, version, instances = champion
     assert platform.one("servicemonitors.monitoring.coreos.com", name, "models")
     isvc = f"{name}-v{version}"
-    target = f'up{{namespace="models",serving_kserve_io_inferenceservice="{isvc}"}}'
+    series = f'namespace="models",serving_kserve_io_inferenceservice="{isvc}"'
+    target = f"up{{{series}}}"
     for _ in wait(SECONDS, 5):
         if number(prometheus, f"min({target})") == 1:
             break
     assert {labels["component"] for labels, up in values(prometheus, target) if up} == {"predictor"}
 
-    labels = f'namespace="models",model="{name}",version="{version}",protocol="v1",code="200"'
-    count = f"sum(slipway_requests_total{{{labels}}}) or vector(0)"
+    answered = f'{series},model="{name}",protocol="v1",code="200"'
+    count = f"sum(slipway_requests_total{{{answered}}}) or vector(0)"
     time.sleep(35)  # what was asked before this test is counted by then: two scrapes
     before = number(prometheus, count)
     with platform.forward("gateway", "traefik", 80) as address:
