@@ -81,7 +81,7 @@ def ended_well(process):
 
 
 def test_a_killed_head_is_replaced_and_the_run_ends_well(platform):
-    with submitted(platform, "2001-01-01") as process:
+    with submitted(platform, "2005-01-01") as process:
         _, head, _ = training(platform, process)
         sigkill(platform, "kubeflow", head)
         ended_well(process)
@@ -90,7 +90,7 @@ def test_a_killed_head_is_replaced_and_the_run_ends_well(platform):
 
 def test_a_second_attempt_of_a_killed_step_goes_on_with_the_job_of_the_first(platform):
     before = steps(platform)
-    with submitted(platform, "2002-01-01") as process:
+    with submitted(platform, "2005-02-01") as process:
         step, _, job = training(platform, process)
         sigkill(platform, "kubeflow", step)
         jobs, attempts = set(), set()
@@ -107,7 +107,7 @@ def test_a_second_attempt_of_a_killed_step_goes_on_with_the_job_of_the_first(pla
 
 
 def test_a_run_that_is_terminated_takes_its_ray_cluster_along(platform, slipway):
-    with submitted(platform, "2003-01-01") as process:
+    with submitted(platform, "2005-03-01") as process:
         training(platform, process)
         done = slipway("runs", "terminate", "latest")
         assert done.returncode == 0, done.stderr

@@ -23,8 +23,8 @@ def free_port():
 
 
 @contextmanager
-def s3_server(monkeypatch, bucket):
-    """An S3 with a bucket, as the standard environment names it; gives boto3's client."""
+def s3_server(monkeypatch, *buckets):
+    """An S3 with these buckets, as the standard environment names it; gives boto3's client."""
     import boto3
     from moto.server import ThreadedMotoServer
 
@@ -41,7 +41,8 @@ def s3_server(monkeypatch, bucket):
         monkeypatch.setenv(name, value)
     try:
         client = boto3.client("s3", region_name="us-east-1")
-        client.create_bucket(Bucket=bucket)
+        for bucket in buckets:
+            client.create_bucket(Bucket=bucket)
         yield client
     finally:
         # Its state is the process's: the next server would start with this one's objects.

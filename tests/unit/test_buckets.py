@@ -2,27 +2,16 @@
 
 import socket
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from ops.__main__ import main
+from tests.local.servers import s3_server
 
 
 @pytest.fixture
 def s3(monkeypatch):
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    client = boto3.client("s3", region_name="us-east-1")
-    for bucket in client.list_buckets()["Buckets"]:  # moto's state is the process's
-        client.delete_bucket(Bucket=bucket["Name"])
-    yield client
-    server.stop()
+    with s3_server(monkeypatch) as client:
+        yield client
 
 
 @pytest.mark.parametrize("region", ["us-east-1", "eu-central-1"])
@@ -36,7 +25,6 @@ def test_missing_buckets_are_made_and_others_kept(s3, region, monkeypatch, capsy
     there = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
     assert there == {"mlflow", "slipway", "backups"}
     assert s3.get_object(Bucket="mlflow", Key="model")["Body"].read() == b"kept"
-    s3.delete_object(Bucket="mlflow", Key="model")
 
 
 def test_an_s3_that_never_comes_is_waited_for_and_named(s3, monkeypatch, capsys):

@@ -195,7 +195,7 @@ keys = st.one_of(st.none(), st.integers(0, 6))
 sides = st.dictionaries(keys, st.one_of(st.none(), st.integers(0, 2)))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(sides, sides)
 def test_a_diff_agrees_with_counting_by_hand(old, new):
     def table(side: dict) -> pa.Table:

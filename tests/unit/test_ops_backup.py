@@ -3,8 +3,6 @@
 import io
 
 import pytest
-from moto.server import ThreadedMotoServer
-from pyarrow.fs import S3FileSystem
 
 from ops.backup import _put, listed
 from ops.dump import Server
@@ -12,6 +10,7 @@ from ops.restore import checked
 from ops.stores import BUCKETS, Stores
 from slipway.errors import UserError
 from slipway.storage import locate
+from tests.local.servers import s3_server
 
 
 @pytest.mark.parametrize("name", ["a.sql.gz", "model.onnx", "deep/er/b.bz2"])
@@ -29,27 +28,12 @@ def test_a_changed_file_is_refused(tmp_path):
         checked(place, fact)
 
 
-def test_a_bucket_that_is_missing_is_no_silent_gap():
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    try:
-        s3 = S3FileSystem(
-            access_key="a",
-            secret_key="b",
-            endpoint_override=f"http://{host}:{port}",
-            region="us-east-1",
-            allow_bucket_creation=True,
-            allow_bucket_deletion=True,
-        )
-        for bucket in BUCKETS:
-            s3.create_dir(bucket)
-        with s3.open_output_stream("slipway/data/a.parquet", compression=None) as file:
-            file.write(b"12345")
-        there = Stores(Server("", 0, "", ""), s3)
+def test_a_bucket_that_is_missing_is_no_silent_gap(monkeypatch):
+    with s3_server(monkeypatch, *BUCKETS) as client:
+        client.put_object(Bucket="slipway", Key="data/a.parquet", Body=b"12345")
+        store = locate("s3://slipway").filesystem
+        there = Stores(Server("", 0, "", ""), store)
         assert list(listed(there)) == [("slipway/data/a.parquet", 5)]
-        s3.delete_dir("payloads")
+        client.delete_bucket(Bucket="payloads")
         with pytest.raises(OSError, match="payloads"):
             list(listed(there))
-    finally:
-        server.stop()
