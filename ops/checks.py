@@ -87,8 +87,19 @@ def _hosts(one: Object) -> list[str]:
         listeners = one["spec"]["listeners"]
         return [listener["hostname"] for listener in listeners if listener.get("hostname")]
     if one["kind"] == "ConfigMap" and (given := (one.get("data") or {}).get(MODEL_VALUES)):
-        return [domain] if (domain := json.loads(given).get("route", {}).get("domain")) else []
+        return [domain] if (domain := _domain(given)) else []
     return []
+
+
+def _domain(model_values: str) -> str:
+    try:
+        route = json.loads(model_values).get("route", {})
+        return str(route.get("domain", ""))
+    except (ValueError, AttributeError):
+        raise UserError(
+            f"steps.env.{MODEL_VALUES} is no JSON object with a mapping `route`.",
+            "Give it as a mapping in kfp.yaml of your VALUES folder; the chart makes JSON of it.",
+        ) from None
 
 
 def storage_class(cluster: Cluster, objects: Objects) -> None:

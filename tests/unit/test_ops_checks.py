@@ -132,3 +132,10 @@ def test_a_host_outside_the_domain_of_the_profile_is_refused(tmp_path, lost):
     assert "mlflow.yaml of your VALUES folder" in caught.value.fix
     (tmp_path / "profile.yaml").write_text("domain: example.com")
     checks.hosts(Platform.load("laptop", tmp_path), {"mlflow": [lost]})
+
+
+@pytest.mark.parametrize("given", ["domain: a", "[1]", '{"route": "a"}'])
+def test_values_of_models_that_are_no_json_are_one_sentence(given):
+    config = made("ConfigMap", "v1", data={"SLIPWAY_MODEL_VALUES": given})
+    with pytest.raises(UserError, match=r"SLIPWAY_MODEL_VALUES is no JSON object.*kfp\.yaml"):
+        checks.hosts(Platform.load("laptop"), {"kfp": [config]})
