@@ -49,7 +49,8 @@ def validate(step: Step, data_version: str, data_docs: Path) -> str:
             f"\nMend the data, or the rule in {step.project.path}. Data docs: {data_docs}",
         )
     checks = sum(result.statistics["evaluated_expectations"] for result in results.values())
-    step.say(f"{checks} rules checked, none critical is broken; {len(found)} warnings")
+    warnings = "1 warning" if len(found) == 1 else f"{len(found)} warnings"
+    step.say(f"{checks} rules checked, none critical is broken; {warnings}")
     step.facts.update(
         data_version=data_version, passed=True, checks=checks, failures=found, profile=profiles
     )
