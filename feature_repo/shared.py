@@ -11,20 +11,16 @@ Training runs and the materialisation of the newest data write to one store: one
 from __future__ import annotations
 
 import json
-import logging
-import struct
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from feature_repo.definitions import definitions, feast_project
 from feature_repo.store import open_store, quiet, store_config
 from slipway.errors import UserError
+from slipway.online_store import GENERATIONS, alone, entity_keys, state_key
 from slipway.project import Project
 
 if TYPE_CHECKING:
@@ -32,26 +28,10 @@ if TYPE_CHECKING:
     from feast.infra.online_stores.redis import RedisOnlineStoreConfig
     from redis import Redis
 
-log = logging.getLogger(__name__)
-
 FADE = 3600
 """Seconds that an old generation stays, for readers that have not opened the new one yet."""
 
-WAIT = 900
-"""Seconds that a writer waits for the one before it."""
-_LOCK = 60
-"""Seconds after which the lock of a writer that was killed is free."""
-
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
-_AT_ONCE = 1000
-"""Keys of one round trip."""
-
-
-def state_key(project: Project) -> str:
-    """The key of the state, JSON: `feature_version` and `project_version`, `generation`, `moment`
-    up to which the store is filled, `reaching` (later than that while it is being filled further),
-    `rows`, and `filled`, the Unix time when it was."""
-    return f"slipway:{feast_project(project)}:state"
 
 
 def redis_config(project: Project, place: Path) -> RedisOnlineStoreConfig:
@@ -77,8 +57,8 @@ def materialize_shared(
     """
     config = redis_config(project, place)
     client = open_store(project, place)._get_provider().online_store._get_client(config)
-    with _alone(client, project) as check:
-        state = json.loads(client.get(state_key(project)) or "{}")
+    with alone(client, feast_project(project)) as check:
+        state = json.loads(client.get(state_key(feast_project(project))) or "{}")
         known = state.get("project_version") == project.version
         if known and not back and datetime.fromisoformat(state["moment"]) > moment:
             return int(state["rows"])
@@ -94,7 +74,7 @@ def _fill(
     place: Path,
     check: Callable[[], None],
 ) -> int:
-    key = state_key(project)
+    key = state_key(feast_project(project))
     same = state.get("feature_version") == feature_version
     reached = datetime.fromisoformat(state["moment"]) if same else None
     # Where a killed run was going, values of that later moment may lie already.
@@ -103,12 +83,12 @@ def _fill(
         return int(state["rows"])
     grows = furthest is not None and furthest <= moment
     old = state.get("generation")
-    generation = old if grows else "_b" if old == "_a" else "_a"
+    generation = old if grows else next(one for one in GENERATIONS if one != old)
     store = open_store(project, place, generation=generation)
     if grows:
         client.set(key, json.dumps(state | {"reaching": moment.isoformat()}))
     else:
-        for keys in _keys(client, store.project):
+        for keys in entity_keys(client, store.project):
             client.unlink(*keys)
     with quiet():
         if not grows:
@@ -131,67 +111,6 @@ def _fill(
     return rows
 
 
-@contextmanager
-def _alone(client: Redis, project: Project) -> Iterator[Callable[[], None]]:
-    """One writer of a project's store at a time. Gives what raises if the store was restarted, or
-    taken over, meanwhile: what was written to it may be gone."""
-    from redis.exceptions import RedisError
-
-    # Without scripts, which many a Redis forbids: redis-py's own lock needs them.
-    key, token = f"slipway:{feast_project(project)}:writer", uuid4().hex
-    deadline, waiting = time.monotonic() + WAIT, False
-    while not client.set(key, token, nx=True, ex=_LOCK):
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"another run has been filling the online store for {WAIT} seconds")
-        if not waiting:
-            log.warning("another run fills the online store: waiting for it, %d s at most", WAIT)
-        waiting = True
-        time.sleep(0.5)
-    server, done = client.info("server").get("run_id"), threading.Event()
-
-    def ours() -> bool:
-        return bool(client.get(key) == token.encode())
-
-    def keep() -> None:
-        while not done.wait(_LOCK / 3):
-            with suppress(RedisError):
-                if ours():
-                    client.expire(key, _LOCK)
-
-    def check() -> None:
-        if client.info("server").get("run_id") != server or not ours():
-            raise RuntimeError("the online store was restarted while it was filled: run again")
-
-    threading.Thread(target=keep, daemon=True).start()
-    try:
-        yield check
-    finally:
-        done.set()
-        with suppress(RedisError):
-            if ours():
-                client.delete(key)
-
-
-def _keys(client: Redis, project: str) -> Iterator[list[bytes]]:
-    """The keys of the entities of a project of Feast, `_AT_ONCE` at most each time."""
-    from feast.infra.key_encoding_utils import deserialize_entity_key
-
-    end = project.encode()
-
-    def ours(key: bytes) -> bool:
-        try:
-            deserialize_entity_key(key.removesuffix(end))
-        except (ValueError, struct.error):
-            # Of a project whose name ends like this one's.
-            return False
-        return True
-
-    # Redis may show a key twice.
-    found = list(set(filter(ours, client.scan_iter(b"*" + end, count=_AT_ONCE))))
-    for first in range(0, len(found), _AT_ONCE):
-        yield found[first : first + _AT_ONCE]
-
-
 def _count(client: Redis, store: FeatureStore) -> int:
     from feast.infra.online_stores.helpers import compute_versioned_name
 
@@ -200,7 +119,7 @@ def _count(client: Redis, store: FeatureStore) -> int:
         f"_ts:{compute_versioned_name(view, versions)}" for view in store.list_feature_views()
     ]
     rows = 0
-    for keys in _keys(client, store.project):
+    for keys in entity_keys(client, store.project):
         with client.pipeline(transaction=False) as pipe:
             for key in keys:
                 pipe.hmget(key, stamps)
@@ -209,7 +128,7 @@ def _count(client: Redis, store: FeatureStore) -> int:
 
 
 def _fade(client: Redis, project: str) -> None:
-    for keys in _keys(client, project):
+    for keys in entity_keys(client, project):
         with client.pipeline(transaction=False) as pipe:
             for key in keys:
                 # `lt`: a shorter life, by Feast's key_ttl_seconds, stays.

@@ -1,10 +1,13 @@
-"""A backup: databases, objects, models and their aliases, in one folder or under one s3:// address.
+"""A backup: databases, objects, features, models and their aliases, in one folder or under one
+s3:// address.
 
 The databases are of one moment; objects are copied after it. What a database row names is written
-once and never changed, so every row finds its objects. The manifest, with a checksum of every file,
-is written last: a folder without one is no backup.
+once and never changed, so every row finds its objects. The online store is copied before it: the
+registry knows every view that it holds. The manifest, with a checksum of every file, is written
+last: a folder without one is no backup.
 
-    databases/NAME.sql.gz   objects/BUCKET/KEY   models/NAME.json   registry.json   manifest.json
+    online/PROJECT.jsonl.gz   databases/NAME.sql.gz   objects/BUCKET/KEY
+    models/NAME.json   registry.json   manifest.json
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ops import helm
+from ops import helm, online_store
 from ops.cluster import Cluster
 from ops.dump import Server, dump
 from ops.platform import Values
@@ -27,10 +30,11 @@ from ops.stores import BUCKETS, DATABASES, Stores, stores
 from slipway.errors import UserError
 from slipway.helm import MODELS_DRIVER
 from slipway.helm import helm as run_helm
+from slipway.online_store import projects
 from slipway.storage import Location, locate
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 CHUNK = 1 << 20
 Say = Callable[[str], None]
 Files = dict[str, dict[str, Any]]
@@ -47,8 +51,13 @@ def backup(cluster: Cluster, platform: Values, to: str, say: Say) -> dict[str, A
         place.local.mkdir(parents=True, exist_ok=True)
     files: Files = {}
     with stores(cluster) as there:
-        started = datetime.now(UTC)
         with tempfile.TemporaryDirectory() as scratch:
+            for name in projects(there.online):
+                file = Path(scratch) / f"{name}.jsonl.gz"
+                entities = online_store.save(there.online, name, file)
+                files[f"online/{file.name}"] = _put(file.open("rb"), place / "online" / file.name)
+                say(f"online store, {name}: {entities:,} entities")
+            started = datetime.now(UTC)
             rows = dump(there.server, list(DATABASES), Path(scratch))
             for name in DATABASES:
                 file = Path(scratch) / f"{name}.sql.gz"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ops import helm
+from ops import helm, online_store
 from ops.backup import CHUNK, FORMAT, MANIFEST, aliases
 from ops.cluster import Cluster, ClusterError, wait
 from ops.dump import count, load
@@ -26,8 +25,6 @@ from slipway.storage import Location, explained, locate
 USERS = ("kubeflow", "mlflow")
 """Namespaces whose programs hold the databases open."""
 SECONDS = 300
-CRON_JOB = "feast-materialize"
-MATERIALIZE_SECONDS = 900
 RUNS = "select count(*) from mlpipeline.run_details"
 VERSIONS = "select count(*) from mlflow.model_versions"
 Say = Callable[[str], None]
@@ -48,21 +45,25 @@ def restore(cluster: Cluster, source: str, say: Say, replace: bool = False) -> d
                 f"the platform is not empty: it holds {runs} runs and {versions} model versions.",
                 "Restore into a fresh one, or say --replace to lose what is there.",
             )
-        dumps = {name: Path(scratch) / f"{name}.sql.gz" for name in DATABASES}
-        for file in dumps.values():
-            path = f"databases/{file.name}"
-            file.write_bytes(checked(place / path, files[path]))
-        say("every database of the backup is whole")
+        for path in files:
+            if path.startswith(("databases/", "online/")):
+                file = Path(scratch) / path
+                file.parent.mkdir(exist_ok=True)
+                file.write_bytes(checked(place / path, files[path]))
+        say("every file of a database or an online store is whole")
         _put_objects(there, place, files, say)
         with stopped(cluster, say):
-            for name, file in dumps.items():
-                load(there.server, name, file)
+            for name in DATABASES:
+                load(there.server, name, Path(scratch) / "databases" / f"{name}.sql.gz")
                 say(f"database {name}: {manifest['rows'][name]:,} rows")
+        for file in sorted(Path(scratch).glob("online/*")):
+            name = file.name.removesuffix(".jsonl.gz")
+            online_store.load(there.online, name, file)
+            say(f"online store, {name}")
         found = aliases(there.server)
     wanted = json.loads(checked(place / "registry.json", files["registry.json"]))
     if found != wanted:
         raise Fault(f"aliases are {found} after the restore, and were {wanted}.")
-    _materialize(cluster, say)
     for path in sorted(files):
         if path.startswith("models/"):
             _install(cluster, Path(path).stem, checked(place / path, files[path]), say)
@@ -170,26 +171,6 @@ def _until(cluster: Cluster, wanted: dict[tuple[str, str], int]) -> None:
         if not late:
             return
     raise ClusterError(f"not as wanted after {SECONDS} s: {', '.join(late)}")
-
-
-def _materialize(cluster: Cluster, say: Say) -> None:
-    """Fill the online store, which no backup holds: models do not serve without it."""
-    if not cluster.one("cronjob", CRON_JOB, "kubeflow"):
-        say("there is no CronJob that fills the online store: `slipway data materialize` does")
-        return
-    name = f"{CRON_JOB}-{secrets.token_hex(3)}"
-    say("filling the online store")
-    cluster.kubectl("create", "job", name, f"--from=cronjob/{CRON_JOB}", "--namespace", "kubeflow")
-    for _ in wait(MATERIALIZE_SECONDS, pause=2):
-        job = cluster.one("job", name, "kubeflow") or {"status": {}}
-        ended = [c["type"] for c in job["status"].get("conditions", []) if c["status"] == "True"]
-        if "Complete" in ended:
-            return
-        if "Failed" in ended:
-            break
-    raise ClusterError(
-        f"the online store was not filled: `kubectl -n kubeflow logs job/{name}` says why."
-    )
 
 
 def _install(cluster: Cluster, name: str, values: bytes, say: Say) -> None:

@@ -1,4 +1,4 @@
-"""The stores of a deployment, reached from outside: its databases and its object store."""
+"""The stores of a deployment, reached from outside: databases, object store, online store."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from slipway.errors import UserError
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
+    from redis import Redis
 
 DATABASES = ("mlpipeline", "metadb", "mlflow", "feast")
 BUCKETS = ("mlpipeline", "slipway", "mlflow", "payloads")
@@ -22,6 +23,7 @@ SYSTEM = "slipway-system"
 PASSWORDS = "slipway-passwords"
 STEPS = "slipway-steps"
 """ConfigMap and Secret in `kubeflow` that tell steps where the stores are."""
+SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,14 @@ class Stores:
     server: Server
     objects: FileSystem
     """Paths in it start with a bucket."""
+    online: Redis
 
 
 @contextmanager
 def stores(cluster: Cluster) -> Iterator[Stores]:
     """As administrator; services inside the cluster come through port-forwards."""
     from pyarrow.fs import S3FileSystem
+    from redis import Redis
 
     config = cluster.one("configmap", STEPS, "kubeflow")
     if config is None:
@@ -45,6 +49,7 @@ def stores(cluster: Cluster) -> Iterator[Stores]:
         )
     steps, passwords = _secret(cluster, STEPS, "kubeflow"), _secret(cluster, PASSWORDS, SYSTEM)
     database = urlsplit(steps["SLIPWAY_FEAST_REGISTRY"])
+    online, *options = steps["SLIPWAY_FEAST_REDIS"].split(",")
     endpoint = config["data"].get("AWS_ENDPOINT_URL", "")
     with ExitStack() as stack:
         host, port = _reached(cluster, stack, database.hostname or "", database.port or 3306)
@@ -52,6 +57,8 @@ def stores(cluster: Cluster) -> Iterator[Stores]:
         if endpoint:
             s3 = _reached(cluster, stack, address.hostname or "", address.port or 80)
             endpoint = f"{address.scheme}://{s3[0]}:{s3[1]}"
+        name, _, number = online.partition(":")
+        redis = _reached(cluster, stack, name, int(number))
         yield Stores(
             Server(host, port, "root", passwords["mariadb-root"]),
             S3FileSystem(
@@ -59,6 +66,12 @@ def stores(cluster: Cluster) -> Iterator[Stores]:
                 secret_key=passwords["s3-admin-secret"],
                 endpoint_override=endpoint or None,
                 region=config["data"].get("AWS_REGION"),
+            ),
+            Redis(
+                *redis,
+                password=passwords["valkey"],
+                ssl="ssl=True" in options,
+                socket_timeout=SECONDS,
             ),
         )
 

@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from feature_repo.shared import redis_config, state_key
+from feature_repo.definitions import feast_project
+from feature_repo.shared import redis_config
 from feature_repo.store import config_file, open_store
 from serving.online.layout import Record, StoreFailure, resolve
 from serving.online.link import Link
@@ -20,6 +21,7 @@ from serving.online.sqlite import SqliteSource
 from slipway.contract import load_contract
 from slipway.files import read_json
 from slipway.imports import import_feast
+from slipway.online_store import state_key
 from slipway.project import Project
 from slipway.schema import RequestError
 
@@ -89,7 +91,8 @@ class OnlineFeatures:
             def of_generation(generation: str) -> Any:
                 return open_store(project, file, generation=generation)
 
-            self._source = RedisSource(link, state_key(project), of_generation, find)
+            key = state_key(feast_project(project))
+            self._source = RedisSource(link, key, of_generation, find)
         if clock == "store":
             log.warning(
                 "THE CLOCK STANDS STILL: a feature's age is measured against the moment up to "

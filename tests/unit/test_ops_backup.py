@@ -32,7 +32,7 @@ def test_a_bucket_that_is_missing_is_no_silent_gap(monkeypatch):
     with s3_server(monkeypatch, *BUCKETS) as client:
         client.put_object(Bucket="slipway", Key="data/a.parquet", Body=b"12345")
         store = locate("s3://slipway").filesystem
-        there = Stores(Server("", 0, "", ""), store)
+        there = Stores(Server("", 0, "", ""), store, None)
         assert list(listed(there)) == [("slipway/data/a.parquet", 5)]
         client.delete_bucket(Bucket="payloads")
         with pytest.raises(OSError, match="payloads"):
