@@ -17,14 +17,13 @@ from slipway.contract.model import Positive, Section
 from slipway.errors import UserError
 from slipway.project import Project
 
-MARK = "slipway schedule "
-"""How the description of a recurring run of ours begins; a hash of all that it holds follows."""
+NAME = r"^[a-z]([a-z0-9-]*[a-z0-9])?$"
 
 
 class Schedule(Section):
     """One recurring run."""
 
-    name: str = Field(pattern=r"^[a-z]([a-z0-9-]*[a-z0-9])?$", max_length=40)
+    name: str = Field(pattern=NAME, max_length=40)
     project: str = "project.yaml"
     """The contract, relative to the repository."""
     cron: str = Field(pattern=r"^\S+( \S+){5}$")
@@ -34,6 +33,19 @@ class Schedule(Section):
     """How many of its runs may be on their way at once; another one is left out."""
 
 
+class Schedules(Section):
+    """The recurring runs of one owner."""
+
+    owner: str = Field(pattern=NAME, max_length=40)
+    """Whose they are: repositories that share a cluster leave each other's alone."""
+    schedules: list[Schedule]
+
+    @property
+    def mark(self) -> str:
+        """How the description of a recurring run of theirs begins; a hash of it follows."""
+        return f"slipway schedule of {self.owner} "
+
+
 class Change(NamedTuple):
     """What was done to a recurring run: `created`, `replaced`, `unchanged`, `removed`."""
 
@@ -41,7 +53,7 @@ class Change(NamedTuple):
     done: str
 
 
-def load(file: Path) -> list[Schedule]:
+def load(file: Path) -> Schedules:
     """Raises `UserError` that names the schedule and the field."""
     try:
         raw = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -49,35 +61,33 @@ def load(file: Path) -> list[Schedule]:
         raise UserError(f"{file} does not exist.", "Write it, or name another file.") from None
     except yaml.YAMLError as error:
         raise UserError(f"{file} is no YAML: {error}") from None
-    if not isinstance(raw, dict) or not isinstance(raw.get("schedules"), list):
+    if not isinstance(raw, dict):
         raise UserError(f"{file} holds no list `schedules`.", "Write `schedules: []` for none.")
-    found = []
-    for at, item in enumerate(raw["schedules"]):
-        try:
-            found.append(Schedule.model_validate(item))
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, (f"schedules[{at}]", *first["loc"])))
-            raise UserError(f"{file}: {where}: {first['msg']}.", "Correct it.") from None
-    names = [schedule.name for schedule in found]
+    try:
+        found = Schedules.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(f"{file}: {where}: {first['msg']}.", "Correct it.") from None
+    names = [schedule.name for schedule in found.schedules]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"{file}: {twice[0]} is there twice.", "Give each its own name.")
     return found
 
 
 def reconcile(
-    api: Api, schedules: list[Schedule], upload: Callable[[Schedule], tuple[Project, Version]]
+    api: Api, wanted: Schedules, upload: Callable[[Schedule], tuple[Project, Version]]
 ) -> Iterator[Change]:
-    """Make, replace and remove recurring runs until the cluster has these. Those that people made
-    elsewhere are left alone. KFP cannot change one: a changed one is made anew."""
+    """Make, replace and remove recurring runs until the owner has these on the cluster. All others
+    are left alone. KFP cannot change one: a changed one is made anew."""
     there = {
         one["display_name"]: one
         for one in api.recurring_runs()
-        if one.get("description", "").startswith(MARK)
+        if one.get("description", "").startswith(wanted.mark)
     }
-    for schedule in schedules:
+    for schedule in wanted.schedules:
         project, version = upload(schedule)
-        body = _body(api, schedule, project, version)
+        body = _body(api, schedule, project, version, wanted.mark)
         known = there.pop(schedule.name, None)
         if known and known["description"] == body["description"]:
             yield Change(schedule.name, "unchanged")
@@ -91,7 +101,9 @@ def reconcile(
         yield Change(name, "removed")
 
 
-def _body(api: Api, schedule: Schedule, project: Project, version: Version) -> dict[str, Any]:
+def _body(
+    api: Api, schedule: Schedule, project: Project, version: Version, mark: str
+) -> dict[str, Any]:
     body = {
         "display_name": schedule.name,
         "experiment_id": api.experiment(project.contract.name),
@@ -107,4 +119,4 @@ def _body(api: Api, schedule: Schedule, project: Project, version: Version) -> d
         "no_catchup": True,
     }
     digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
-    return {**body, "description": MARK + digest}
+    return {**body, "description": mark + digest}

@@ -70,8 +70,8 @@ def test_schedules_are_what_the_file_says_and_a_second_time_changes_nothing(
 ):
     file = tmp_path / "schedules.yaml"
 
-    def reconciled(*schedules):
-        file.write_text(yaml.safe_dump({"schedules": list(schedules)}))
+    def reconciled(*schedules, owner="tests"):
+        file.write_text(yaml.safe_dump({"owner": owner, "schedules": list(schedules)}))
         done = slipway("runs", "schedule", file)
         assert done.returncode == 0, done.stderr
         return dict(line.split() for line in done.stdout.splitlines()[1:])
@@ -83,6 +83,10 @@ def test_schedules_are_what_the_file_says_and_a_second_time_changes_nothing(
         assert reconciled(one, two) == {"test-one": "unchanged", "test-two": "unchanged"}
         one["cron"] = "0 0 4 1 1 *"
         assert reconciled(one) == {"test-one": "replaced", "test-two": "removed"}
+        # Another fork's are its own, also under the same name.
+        assert reconciled(one, owner="others") == {"test-one": "created"}
+        assert reconciled(owner="others") == {"test-one": "removed"}
+        assert reconciled(one) == {"test-one": "unchanged"}
     finally:
-        file.write_text("schedules: []")
-        slipway("runs", "schedule", file)
+        reconciled(owner="others")
+        reconciled()

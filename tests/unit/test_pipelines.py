@@ -233,25 +233,28 @@ def test_the_sentence_of_a_mistake_is_found_in_what_a_step_left():
 
 
 def test_the_schedules_of_this_repository_are_valid_and_name_contracts_that_exist():
-    for schedule in load(ROOT / "pipelines" / "schedules.yaml"):
+    for schedule in load(ROOT / "pipelines" / "schedules.yaml").schedules:
         assert Project.load(ROOT / schedule.project)
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("schedules: [{name: a, cron: '0 2 * * *'}]", r"schedules\[0\].cron"),
-        ("schedules: [{name: A, cron: '0 0 2 * * *'}]", r"schedules\[0\].name"),
-        ("schedules: [{name: a, cron: '0 0 2 * * *', enable: true}]", r"schedules\[0\].enable"),
+        ("schedules: [{name: a, cron: '0 2 * * *'}]", r"schedules\.0\.cron"),
+        ("schedules: [{name: A, cron: '0 0 2 * * *'}]", r"schedules\.0\.name"),
+        ("schedules: [{name: a, cron: '0 0 2 * * *', enable: true}]", r"schedules\.0\.enable"),
         (
             "schedules: [{name: a, cron: '0 0 2 * * *'}, {name: a, cron: '0 0 3 * * *'}]",
             "a is there twice",
         ),
-        ("schedule: []", "no list `schedules`"),
+        ("schedule: []", "schedules: Field required"),
+        ("[]", "no list `schedules`"),
         ("schedules: [", "is no YAML"),
+        ("owner: My team\nschedules: []", "owner"),
     ],
 )
 def test_a_wrong_schedule_names_its_place(tmp_path, text, told):
-    (tmp_path / "schedules.yaml").write_text(text)
+    owner = "owner: fork\n" if text.startswith("schedule") else ""
+    (tmp_path / "schedules.yaml").write_text(owner + text)
     with pytest.raises(UserError, match=told):
         load(tmp_path / "schedules.yaml")
