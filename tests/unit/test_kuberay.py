@@ -145,6 +145,29 @@ def test_a_cluster_that_does_not_come_is_given_up_with_its_reason(api, step, pla
         watch(step, place, 0.3)
 
 
+def test_an_image_that_is_not_there_is_given_up_at_once(api, step, place, monkeypatch):
+    monkeypatch.setattr(kuberay, "GRACE", 0.1)
+    api.answers[JOB] = job("Initializing")
+    waits = {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}
+    container = {"name": "ray-head", "image": "train:1", "state": waits}
+    head = {**HEAD, "status": {"phase": "Pending", "containerStatuses": [container]}}
+    api.answers[PODS] = {"items": [head]}
+    with pytest.raises(UserError, match="cannot start: pod head: ImagePullBackOff train:1"):
+        watch(step, place, 60)
+
+
+def test_a_job_is_told_again_and_again_that_someone_wants_it(api, step, place, monkeypatch):
+    monkeypatch.setattr(kuberay, "PULSE_SECONDS", 0.05)
+    beats = set()
+
+    def beaten():
+        beats.add((place / kuberay.PULSE).read_bytes())
+        return DONE if len(beats) == 3 else job("Running")
+
+    api.answers[JOB] = beaten
+    watch(step, place, 5)
+
+
 def test_a_log_is_shown_once_and_waited_for_where_its_container_restarts(api, step, place, capsys):
     api.answers[JOB] = over_time((0.6, job("Running")), (0, DONE))
     first = "2026-11-21T10:00:00.1Z slipway: epoch 1\n"

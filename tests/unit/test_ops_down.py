@@ -65,15 +65,15 @@ class Cluster:
 def taken(monkeypatch):
     """Takes the laptop profile off a cluster; returns what Helm uninstalls, and what is kept."""
 
-    def run(cluster):
+    def run(cluster, **how):
         releases = Platform.load("laptop").releases
         uninstalled = []
         there = [{"name": one.name, "namespace": one.namespace} for one in releases]
         monkeypatch.setattr(down.helm, "mend_pending", lambda cluster, ours: [])
         monkeypatch.setattr(down.helm, "releases", lambda cluster: there)
-        monkeypatch.setattr(down.helm, "models", lambda cluster: [])
+        monkeypatch.setattr(down.helm, "models", lambda cluster: [{"name": "age"}])
         monkeypatch.setattr(down, "run_helm", lambda *args, **more: uninstalled.append(args[1]))
-        return uninstalled, down.down(cluster, releases, lambda text: None)
+        return uninstalled, down.down(cluster, releases, lambda text: None, **how)
 
     return run
 
@@ -82,7 +82,8 @@ def test_everything_goes_where_nobody_else_is(taken):
     cluster = Cluster("models", "kubeflow")
     uninstalled, kept = taken(cluster)
     assert kept == []
-    assert set(uninstalled) == {one.name for one in Platform.load("laptop").releases}
+    assert set(uninstalled) == {"age", *(one.name for one in Platform.load("laptop").releases)}
+    assert uninstalled[0] == "age", "models first: KServe must still run"
     assert uninstalled[-1] == "foundation"
     assert set(cluster.deleted) == {one["metadata"]["name"] for one in OURS}
 
@@ -96,3 +97,31 @@ def test_kinds_that_others_use_stay_with_their_objects_and_are_named(taken):
     assert {"kserve-crd", "traefik"} <= set(uninstalled)
     assert not [name for name in cluster.deleted if "gateway" in name]
     assert "rayjobs.ray.io" in cluster.deleted
+
+
+def test_kept_data_keep_their_stores_and_passwords(taken):
+    uninstalled, kept = taken(Cluster(), keep_data=True)
+    assert not {"storage", "foundation"} & set(uninstalled)
+    assert {"kfp", "mlflow", "age"} <= set(uninstalled)
+    assert kept == ["the namespaces, and the passwords in them"]
+
+
+def test_a_volume_that_its_class_retains_is_named_and_not_waited_for():
+    def volume(name, policy):
+        return {"metadata": {"name": name}, "spec": {"persistentVolumeReclaimPolicy": policy}}
+
+    class Volumes:
+        """A deleted volume goes a little after its claim."""
+
+        def __init__(self):
+            self.looks = 0
+
+        def get(self, kind):
+            self.looks += 1
+            kept = [volume("kept", "Retain"), volume("theirs", "Delete")]
+            return [*kept, *([volume("goes", "Delete")] if self.looks == 1 else [])]
+
+    volumes = Volumes()
+    told = down._left(volumes, {"kept", "goes"})
+    assert told == ["volume kept: its storage class retains it"]
+    assert volumes.looks == 2

@@ -1,6 +1,8 @@
 """The pipeline as a file, and what KFP says of its runs."""
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,9 @@ from pipelines import runs
 from pipelines.api import Api, ApiError
 from pipelines.compile import built_images, compile_training, path_in_image
 from pipelines.connect import Cluster
-from pipelines.schedules import load
-from pipelines.submit import mistake, upload
+from pipelines.local import StepFailed
+from pipelines.schedules import Schedules, load, reconcile
+from pipelines.submit import Version, follow, mistake, start, upload
 from slipway.contract.checks import LONGEST_CANARY
 from slipway.errors import UserError
 from slipway.project import Project
@@ -61,6 +64,24 @@ def test_every_step_says_what_it_needs_and_when_it_must_have_ended(compiled):
 def test_a_release_outlives_the_longest_canary_that_a_contract_may_ask_for(compiled):
     deadline = int(executors(compiled)[1]["exec-release"]["activeDeadlineSeconds"])
     assert deadline >= LONGEST_CANARY.total_seconds() + READY_SECONDS
+
+
+def test_only_steps_that_depend_on_their_inputs_alone_come_from_the_cache(compiled):
+    tasks = next(yaml.safe_load_all(compiled.read_text()))["root"]["dag"]["tasks"]
+    cached = {name for name, one in tasks.items() if one["cachingOptions"].get("enableCache")}
+    assert cached == {"validate", "features", "train"}
+
+
+def test_only_the_steps_that_start_something_have_an_account_of_their_own(compiled):
+    labels = {
+        name: one["podMetadata"]["labels"]
+        for name, one in executors(compiled)[1].items()
+        if "podMetadata" in one
+    }
+    assert labels == {
+        "exec-train": {"slipway/service-account": "pipeline-trainer"},
+        "exec-release": {"slipway/service-account": "pipeline-releaser"},
+    }
 
 
 def test_parameters_are_described_for_who_starts_a_run_in_the_ui(compiled):
@@ -224,6 +245,194 @@ def test_a_version_that_another_upload_brought_first_is_taken():
     assert (found.pipeline, found.identity, found.new) == ("p", "v", False)
     with pytest.raises(ApiError, match="Failed to create"):
         upload(Versions(faster=False), project, BUILT)
+
+
+def test_other_images_are_another_version_of_the_same_commit():
+    names = []
+
+    class Uploads(Versions):
+        def upload_version(self, pipeline, name, description, file):
+            names.append(name)
+            return {"pipeline_version_id": name}
+
+    project = Project.load(ROOT / "project.yaml")
+    for images in (BUILT, BUILT, {**BUILT, "serve": "registry/serve:2"}):
+        upload(Uploads(False), project, images)
+    assert names[0] == names[1] != names[2]
+    assert names[0].rpartition("-")[0] == names[2].rpartition("-")[0]
+
+
+class Runs:
+    """KFP's runs of one experiment, the newest first; notes what is made."""
+
+    def __init__(self, *there):
+        self.there, self.made = list(there), []
+
+    def experiment(self, name):
+        return "e"
+
+    def runs(self, experiment):
+        return self.there
+
+    def create_run(self, body):
+        self.made.append(body)
+        return {"run_id": "new"}
+
+
+def run_on(version, state, **parameters):
+    return {
+        "run_id": "there",
+        "state": state,
+        "pipeline_version_reference": {"pipeline_version_id": version},
+        "runtime_config": {"parameters": parameters},
+    }
+
+
+@pytest.mark.parametrize(
+    ("there", "taken"),
+    [
+        (run_on("v", "RUNNING", as_of="2013-12-01"), True),
+        (run_on("v", "PENDING", as_of="2013-12-01"), True),
+        (run_on("v", "SUCCEEDED", as_of="2013-12-01"), False),
+        (run_on("v", "FAILED", as_of="2013-12-01"), False),
+        (run_on("v", "RUNNING", as_of="2013-11-01"), False),
+        (run_on("v", "RUNNING"), False),
+        (run_on("w", "RUNNING", as_of="2013-12-01"), False),
+    ],
+)
+def test_an_equal_run_on_its_way_is_taken_and_no_other(there, taken):
+    api = Runs(there)
+    found = start(
+        api, Project.load(ROOT / "project.yaml"), Version("p", "v", "1", False), "2013-12-01"
+    )
+    assert found == (("there", False) if taken else ("new", True))
+    assert [body["runtime_config"]["parameters"] for body in api.made] == (
+        [] if taken else [{"as_of": "2013-12-01"}]
+    )
+
+
+class Ended:
+    """The cluster of a run that failed in `ingest`, whose pod left these words."""
+
+    def __init__(self, said, **more):
+        failed = (("ingest-driver", "SUCCEEDED", 5, 10), ("ingest", "FAILED", 10, 20))
+        self.said, self.found = said, {**run_of(*failed, state="FAILED"), **more}
+        self.api = self
+
+    def run(self, identity):
+        return {**self.found, "run_id": identity}
+
+    def pods(self, run):
+        terminated = {"name": "main", "state": {"terminated": {"message": self.said}}}
+        return [
+            {
+                "metadata": {"name": "p", "creationTimestamp": "2026-11-21T10:00:00Z"},
+                "status": {"phase": "Failed", "containerStatuses": [terminated]},
+            }
+        ]
+
+    def log(self, pod, container="main", lines=0):
+        return f"last words of {pod}"
+
+
+def test_a_users_mistake_ends_a_run_in_its_own_words_and_all_else_with_the_log():
+    told = FAILURE + json.dumps({"step": "ingest", "message": "flights.csv: no such file."})
+    with pytest.raises(UserError, match=r"^flights.csv: no such file.$"):
+        follow(Ended(told), "r", lambda event: None)
+    with pytest.raises(StepFailed, match=r"(?s)step ingest failed\nlast words of p.*runs retry r"):
+        follow(Ended("Segmentation fault"), "r", lambda event: None)
+    terminated = [{"state": "CANCELING"}, {"state": "CANCELED"}]
+    with pytest.raises(StepFailed, match="run r was terminated"):
+        follow(Ended("", state_history=terminated), "r", lambda event: None)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """Gives the answers in `answers`, one after another, and notes what it was asked."""
+    asked, answers = [], []
+
+    class Handler(BaseHTTPRequestHandler):
+        def _do(self):
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            asked.append(f"{self.command} {self.path.removeprefix('/apis/v2beta1/')}")
+            status, body = answers.pop(0)
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(body).encode())
+
+        do_GET = do_POST = do_DELETE = _do
+
+        def log_message(self, *_):
+            pass
+
+    monkeypatch.setattr("pipelines.api.time.sleep", lambda seconds: None)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as web:
+        threading.Thread(target=web.serve_forever, args=[0.02], daemon=True).start()
+        yield Api(f"127.0.0.1:{web.server_port}"), answers, asked
+        web.shutdown()
+
+
+def test_every_page_is_read(server):
+    api, answers, asked = server
+    answers += [
+        (200, {"runs": [{"run_id": "a"}], "next_page_token": "more"}),
+        (200, {"runs": [{"run_id": "b"}]}),
+    ]
+    assert [run["run_id"] for run in api.runs()] == ["a", "b"]
+    assert "page_token=more" in asked[1]
+
+
+def test_a_server_that_is_away_is_asked_again_but_a_run_is_never_made_twice(server):
+    api, answers, asked = server
+    answers += [(503, {}), (500, {"message": "no database"}), (200, {"run_id": "a"})]
+    assert api.run("a") == {"run_id": "a"}
+    answers += [(503, {}), (200, {})]
+    api.terminate("a")
+    answers += [(503, {})]
+    with pytest.raises(ApiError, match=r"does not answer .HTTP 503"):
+        api.create_run({})
+    assert asked == ["GET runs/a"] * 3 + ["POST runs/a:terminate"] * 2 + ["POST runs"]
+    answers += [(400, {"message": "no such version"})]
+    with pytest.raises(ApiError, match=r"no such version .HTTP 400"):
+        api.create_run({})
+
+
+class Recurring(Runs):
+    """KFP's recurring runs."""
+
+    def recurring_runs(self):
+        return list(self.there)
+
+    def create_recurring_run(self, body):
+        self.there.append({**body, "recurring_run_id": f"{body['display_name']}-{len(self.there)}"})
+
+    def delete_recurring_run(self, identity):
+        [gone] = [one for one in self.there if one["recurring_run_id"] == identity]
+        self.there.remove(gone)
+
+
+def test_recurring_runs_become_those_of_the_file_and_others_stay():
+    api = Recurring({"display_name": "nightly", "description": "by hand", "recurring_run_id": "x"})
+    project = Project.load(ROOT / "project.yaml")
+
+    def now(owner, **crons):
+        wanted = Schedules.model_validate(
+            {"owner": owner, "schedules": [{"name": n, "cron": c} for n, c in crons.items()]}
+        )
+        changes = reconcile(api, wanted, lambda one: (project, Version("p", "v", "1", False)))
+        return {change.name: change.done for change in changes}
+
+    two, three = "0 0 2 * * *", "0 0 3 * * *"
+    assert now("us", nightly=two, weekly=two) == {"nightly": "created", "weekly": "created"}
+    assert now("us-too", nightly=two) == {"nightly": "created"}
+    assert now("us", nightly=two, weekly=three) == {"nightly": "unchanged", "weekly": "replaced"}
+    assert now("us", weekly=three) == {"weekly": "unchanged", "nightly": "removed"}
+    assert now("us-too") == {"nightly": "removed"}
+    assert now("us") == {"weekly": "removed"}
+    assert [one["recurring_run_id"] for one in api.there] == ["x"]
+    now("us", nightly=two)
+    assert api.there[1]["no_catchup"] is True
+    assert api.there[1]["max_concurrency"] == "1"
 
 
 def test_the_sentence_of_a_mistake_is_found_in_what_a_step_left():

@@ -47,12 +47,13 @@ def test_it_goes_on_when_all_answer(web, capsys):
 
 
 def test_it_gives_up_and_names_who_is_late_and_why(web, closed, capsys):
-    targets = [f"tcp://{closed}", f"http://{web}/503", f"http://{web}/200", "tcp://no.invalid:1"]
+    bad, gone = f"http://{web}/503", f"http://{web}/404"
+    targets = [f"tcp://{closed}", bad, gone, f"http://{web}/200", "tcp://no.invalid:1"]
     assert main(["wait", "--seconds", "0.2", *targets]) == 1
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == (
         f"error: gave up after 0 s: tcp://{closed} (connection refused); "
-        f"http://{web}/503 (HTTP status 503); tcp://no.invalid:1 (no such name yet)"
+        f"{bad} (HTTP status 503); {gone} (HTTP status 404); tcp://no.invalid:1 (no such name yet)"
     )
 
 
