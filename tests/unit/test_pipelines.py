@@ -366,6 +366,7 @@ def server(monkeypatch):
             pass
 
     monkeypatch.setattr("pipelines.api.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("pipelines.api.PATIENCE", 2)
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as web:
         threading.Thread(target=web.serve_forever, args=[0.02], daemon=True).start()
         yield Api(f"127.0.0.1:{web.server_port}"), answers, asked
