@@ -12,6 +12,8 @@ import pytest
 import redis
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from ops.cluster import ClusterError, wait
 from tests.cluster.sigkill import sigkill
@@ -74,7 +76,10 @@ class OnlineStore:
     @contextmanager
     def opened(self, address):
         host, port = address.split(":")
-        with redis.Redis(host, int(port), password=self.password, socket_timeout=10) as client:
+        once = Retry(NoBackoff(), 0)  # else it writes on as soon as the store is back
+        with redis.Redis(
+            host, int(port), password=self.password, socket_timeout=10, retry=once
+        ) as client:
             yield client
 
     def write(self, client, number):
