@@ -45,11 +45,7 @@ def restore(cluster: Cluster, source: str, say: Say, replace: bool = False) -> d
                 f"the platform is not empty: it holds {runs} runs and {versions} model versions.",
                 "Restore into a fresh one, or say --replace to lose what is there.",
             )
-        for path in files:
-            if path.startswith(("databases/", "online/")):
-                file = Path(scratch) / path
-                file.parent.mkdir(exist_ok=True)
-                file.write_bytes(checked(place / path, files[path]))
+        fetch(place, files, Path(scratch))
         say("every file of a database or an online store is whole")
         _put_objects(there, place, files, say)
         with stopped(cluster, say):
@@ -68,6 +64,16 @@ def restore(cluster: Cluster, source: str, say: Say, replace: bool = False) -> d
         if path.startswith("models/"):
             _install(cluster, Path(path).stem, checked(place / path, files[path]), say)
     return manifest
+
+
+def fetch(place: Location, files: dict[str, dict[str, Any]], to: Path) -> None:
+    """The files of databases and online stores, each proven whole, in folders of those names."""
+    for folder in ("databases", "online"):
+        (to / folder).mkdir()
+        for path, fact in files.items():
+            if path.startswith(f"{folder}/"):
+                # By its last name: a manifest from elsewhere may not choose where we write.
+                (to / folder / Path(path).name).write_bytes(checked(place / path, fact))
 
 
 def read_manifest(place: Location) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import pytest
 
 from ops.backup import _put, listed
 from ops.dump import Server
-from ops.restore import checked
+from ops.restore import checked, fetch
 from ops.stores import BUCKETS, Stores
 from slipway.errors import UserError
 from slipway.storage import locate
@@ -26,6 +26,19 @@ def test_a_changed_file_is_refused(tmp_path):
     (tmp_path / "a.sql.gz").write_bytes(b"x")
     with pytest.raises(UserError, match=r"a\.sql\.gz is damaged"):
         checked(place, fact)
+
+
+def test_a_manifest_does_not_choose_where_its_files_are_put(tmp_path):
+    place = locate(str(tmp_path / "backup"))
+    names = ["databases/mlflow.sql.gz", "online/../../outside/shop.jsonl.gz", "models/age.json"]
+    files = {name: _put(io.BytesIO(name.encode()), place / name) for name in names}
+    scratch = tmp_path / "restore" / "scratch"
+    scratch.mkdir(parents=True)
+    fetch(place, files, scratch)
+    found = {str(file.relative_to(scratch)) for file in scratch.rglob("*") if file.is_file()}
+    assert found == {"databases/mlflow.sql.gz", "online/shop.jsonl.gz"}
+    assert not (tmp_path / "restore" / "outside").exists()
+    assert (scratch / "online" / "shop.jsonl.gz").read_bytes() == names[1].encode()
 
 
 def test_a_bucket_that_is_missing_is_no_silent_gap(monkeypatch):
