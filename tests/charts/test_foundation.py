@@ -347,6 +347,13 @@ def test_every_namespace_may_ask_dns_and_nothing_else_by_default(policies):
         assert not allowed(policies, (space, {"app": "any"}), NODE, 22)
 
 
+def test_every_namespace_denies_both_ways_to_all_its_pods(policies):
+    denied = [one["spec"] for one in policies if one["metadata"]["name"] == "default-deny"]
+    assert len(denied) == len({one["metadata"]["namespace"] for one in policies})
+    for spec in denied:
+        assert spec == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+
+
 def test_models_open_their_end_themselves(policies):
     """charts/model brings policies for its own pods; without them nothing gets in or out."""
     assert not allowed(policies, ("models", {}), S3, 9000)

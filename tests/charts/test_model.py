@@ -198,6 +198,7 @@ def test_a_disruption_budget_only_where_there_are_two():
     two = {"replicas": {"min": 2, "max": 3}}
     budget = one(model(V3 | {"server": two}, V4), "PodDisruptionBudget")
     assert budget["spec"]["selector"]["matchLabels"] == {"app": "isvc.flight-delay-v3-predictor"}
+    assert budget["spec"]["maxUnavailable"] == 1
     off = model(V3 | {"server": two}, podDisruptionBudget={"enabled": False})
     assert not of(off, "PodDisruptionBudget")
 
@@ -359,6 +360,8 @@ def test_prometheus_finds_the_services_that_kserve_makes():
     wanted = monitor["spec"]["selector"]["matchLabels"]
     assert wanted.items() <= isvc["metadata"]["labels"].items()
     assert monitor["spec"]["endpoints"][0]["port"] == container(isvc)["ports"][0]["name"]
+    # By these, rules and dashboards tell versions and parts of a model apart.
+    assert monitor["spec"]["targetLabels"] == ["serving.kserve.io/inferenceservice", "component"]
 
 
 def test_placement_reaches_the_pods():

@@ -281,6 +281,22 @@ def test_receivers_take_their_address_from_a_secret_and_show_summary_and_runbook
     assert told["watchdog"]["webhookConfigs"][0]["urlSecret"]["name"] == "dead-man"
 
 
+def test_prometheus_takes_every_target_and_rule_of_the_cluster():
+    """An absent selector is none at all; an empty one is everything."""
+    spec = of_kind(template("monitoring"), "Prometheus")["slipway"]["spec"]
+    for kind in ("serviceMonitor", "podMonitor", "probe", "scrapeConfig", "rule"):
+        assert spec[f"{kind}Selector"] == spec[f"{kind}NamespaceSelector"] == {}, kind
+
+
+def test_prometheus_sends_alerts_to_a_port_that_there_is():
+    objects = template("monitoring")
+    prometheus = of_kind(objects, "Prometheus")["slipway"]
+    [target] = prometheus["spec"]["alerting"]["alertmanagers"]
+    service = of_kind(objects, "Service")[target["name"]]
+    assert target["namespace"] == service["metadata"]["namespace"]
+    assert target["port"] in [port["name"] for port in service["spec"]["ports"]]
+
+
 def test_without_alertmanager_prometheus_does_not_look_for_it():
     objects = template("monitoring", {"alertmanager": {"enabled": False}})
     assert not of_kind(objects, "Alertmanager")
