@@ -87,4 +87,4 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except RedisError as error:
-        raise Fault(f"The online store: {error}.") from None
+        raise Fault(f"The online store: {str(error).rstrip('.')}.") from None

@@ -376,7 +376,7 @@ def test_a_backup_waits_for_the_run_that_fills_the_store(project, shared, tmp_pa
     with pytest.raises(Fault, match="Another run has been filling"):
         online_store.save(shared.client(), "small_shop", tmp_path / "kept")
     shared.kill()
-    with pytest.raises(Fault, match=r"The online store: .*refused"):
+    with pytest.raises(Fault, match=r"^The online store: .*refused\.$"):
         online_store.save(shared.client(), "small_shop", tmp_path / "kept")
 
 
